@@ -1,0 +1,68 @@
+"""Frozen dataclasses to and from JSON, checked against their own type hints."""
+
+import dataclasses
+import types
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+Record = TypeVar("Record")
+
+
+def to_json(value: Any) -> Any:
+    """A dataclass (nested, with enums, tuples and mappings) as JSON's own types."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, tuple):
+        return [to_json(item) for item in value]
+    if isinstance(value, Mapping):
+        return {key: to_json(item) for key, item in value.items()}
+    return value
+
+
+def from_json(kind: type[Record], value: Any) -> Record:
+    """The inverse of `to_json`.
+
+    Raises:
+        ValueError: A field is missing, unknown, or of another type than its hint; the text names it.
+    """
+    if not isinstance(value, dict):
+        raise ValueError(  # noqa: TRY004  # a wrong file, not a wrong call
+            f"wanted an object for {kind.__name__}, got {type(value).__name__}"
+        )
+    hints = get_type_hints(kind)
+    if set(value) != set(hints):
+        odd = ", ".join(sorted(set(value) ^ set(hints)))
+        raise ValueError(f"{kind.__name__}: missing or unknown fields: {odd}")
+    return kind(**{name: _read(hints[name], value[name], f"{kind.__name__}.{name}") for name in hints})
+
+
+def _read(hint: Any, value: Any, where: str) -> Any:
+    origin = get_origin(hint)
+    if origin in {Union, types.UnionType}:
+        return None if value is None else _read(get_args(hint)[0], value, where)
+    if origin is tuple:
+        return _read_tuple(get_args(hint), value, where)
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        return from_json(hint, value)
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return hint(value)
+    if hint is float and type(value) is int:
+        value = float(value)
+    return _of_type(dict if origin is Mapping else hint, value, where)
+
+
+def _read_tuple(items: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
+    values = _of_type(list, value, where)
+    hints = (items[0],) * len(values) if items[-1] is Ellipsis else items
+    if len(hints) != len(values):
+        raise ValueError(f"{where}: wanted {len(hints)} values, got {len(values)}")
+    return tuple(_read(hint, item, where) for hint, item in zip(hints, values, strict=True))
+
+
+def _of_type(kind: type, value: Any, where: str) -> Any:
+    if type(value) is not kind:
+        raise ValueError(f"{where}: wanted {kind.__name__}, got {type(value).__name__}")
+    return value

@@ -1,0 +1,90 @@
+"""results.json as report.md and as one self-contained report.html."""
+
+from pathlib import Path
+
+from benchmark.measurement import Results
+from benchmark.report_plots import distributions_svg, trade_off_svg
+from benchmark.report_text import (
+    HEADERS,
+    METHOD,
+    Table,
+    absent_table,
+    facts,
+    measured_table,
+    summary,
+)
+from edgepress.errors import MissingRuntimeError
+from edgepress.files import write_bytes
+
+_TEMPLATE = Path(__file__).with_name("report.html.j2")
+_NUMERIC = range(HEADERS.index("Median ms"), HEADERS.index("Notes"))
+
+
+def write_report(folder: Path) -> tuple[Path, Path]:
+    """Write `folder`/report.md and `folder`/report.html from its results.json.
+
+    Returns:
+        Both paths.
+
+    Raises:
+        InputError: There is no results.json, or it is damaged.
+        MissingRuntimeError: jinja2 or matplotlib is not installed.
+    """
+    results = Results.load(folder)
+    pages = {"report.md": markdown(results), "report.html": html(results)}
+    for name, text in pages.items():
+        write_bytes(folder / name, text.encode())
+    return folder / "report.md", folder / "report.html"
+
+
+def _title(results: Results) -> str:
+    return f"{results.model.name}, pressed for the edge"
+
+
+def markdown(results: Results) -> str:
+    """The report as Markdown."""
+    measured, absent = measured_table(results), absent_table(results)
+    parts = [f"# {_title(results)}", *summary(results), "## Measured", _markdown_table(measured)]
+    if measured.notes:
+        parts.append("\n".join(f"{i}. {note}" for i, note in enumerate(measured.notes, 1)))
+    if absent.rows:
+        parts += ["## Not run", _markdown_table(absent)]
+    parts += ["## How it was measured", "\n".join(f"- {line}" for line in METHOD)]
+    parts += ["## Environment and data", "\n".join(f"- {name}: {value}" for name, value in facts(results))]
+    return "\n\n".join(parts) + "\n"
+
+
+def _markdown_table(table: Table) -> str:
+    def line(cells: tuple[str, ...]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+    rule = tuple(
+        "---:" if table.headers == HEADERS and i in _NUMERIC else "---" for i in range(len(table.headers))
+    )
+    return "\n".join(line(cells) for cells in (table.headers, rule, *table.rows))
+
+
+def html(results: Results) -> str:
+    """The report as one HTML file that needs nothing else and no script."""
+    try:
+        from jinja2 import Environment, StrictUndefined
+        from markupsafe import Markup
+    except ImportError as error:
+        raise MissingRuntimeError("jinja2", "report") from error
+    pages = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=False)
+    machine = results.environment.machine
+    page: str = pages.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
+        title=_title(results),
+        subtitle=f"Measured on {machine['cpu']}, {machine['cores']} cores, "
+        f"{results.data.evaluated} pictures of {results.data.source}",
+        summary=summary(results),
+        measured=measured_table(results),
+        absent=absent_table(results),
+        numeric=_NUMERIC,
+        trade_off=Markup(trade_off_svg(results)),  # noqa: S704  # our own drawing
+        distributions=Markup(distributions_svg(results)),  # noqa: S704
+        boundary=METHOD[0],
+        method=METHOD,
+        facts=facts(results),
+    )
+    return page

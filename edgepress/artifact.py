@@ -1,0 +1,219 @@
+"""Artifact: one model file (or SavedModel folder), what it is, and how it came to be."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+
+class Format(str, Enum):
+    """On-disk form of a model."""
+
+    SAVED_MODEL = "saved_model"
+    ONNX = "onnx"
+    TFLITE = "tflite"
+    ENGINE = "engine"
+
+
+class Precision(str, Enum):
+    """Precision that the content of an artifact has earned (see `PrecisionShares`)."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    INT8 = "int8"
+    MIXED = "mixed"
+
+
+class Runtime(str, Enum):
+    """Library that executes an artifact."""
+
+    TENSORFLOW = "tensorflow"
+    ONNXRUNTIME = "onnxruntime"
+    ONNXRUNTIME_CUDA = "onnxruntime-cuda"
+    ONNXRUNTIME_TENSORRT = "onnxruntime-tensorrt"
+    ONNXRUNTIME_EMULATION = (
+        "onnxruntime-emulation"  # Q/DQ computed in float: TensorRT's numbers, not its speed
+    )
+    LITERT = "litert"
+    TENSORRT = "tensorrt"
+    TENSORRT_RTX = "tensorrt-rtx"
+
+
+class Device(str, Enum):
+    """Where an artifact is executed."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+class Proof(str, Enum):
+    """How the precision of an artifact is known."""
+
+    INSPECTED = "inspected"  # read out of the file itself
+    INFERRED = "inferred"  # from the source file and the size: the file cannot be opened here
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """Affine quantization of a tensor: real = scale * (stored - zero_point)."""
+
+    scale: float
+    zero_point: int
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output.
+
+    Attributes:
+        name: As the runtime knows it.
+        shape: None stands for a dynamic dimension (the batch).
+        dtype: numpy name, e.g. "float32".
+        quantization: Set for integer inputs and outputs.
+    """
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str
+    quantization: Quantization | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As written to the manifest."""
+        value: dict[str, Any] = {"name": self.name, "shape": list(self.shape), "dtype": self.dtype}
+        if self.quantization is not None:
+            value["quantization"] = {
+                "scale": self.quantization.scale,
+                "zero_point": self.quantization.zero_point,
+            }
+        return value
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "TensorSpec":
+        """The inverse of `to_json`."""
+        quantization = value.get("quantization")
+        return cls(
+            value["name"],
+            tuple(value["shape"]),
+            value["dtype"],
+            Quantization(quantization["scale"], quantization["zero_point"]) if quantization else None,
+        )
+
+
+@dataclass(frozen=True)
+class PrecisionShares:
+    """What the weighted layers of an artifact really are, by share in [0, 1] of parameters and MACs.
+
+    Attributes:
+        parameters: Share of weights stored in each precision; the keys are "int8", "fp16", "fp32".
+        macs: Share of multiply-accumulates whose operands are in each precision.
+        casts: Number of Cast nodes (format conversions) left in the graph.
+        transposes: Number of Transpose nodes left in the graph.
+        proof: How this is known.
+    """
+
+    parameters: Mapping[str, float]
+    macs: Mapping[str, float]
+    casts: int
+    transposes: int
+    proof: Proof
+
+    def to_json(self) -> dict[str, Any]:
+        """As written to the manifest."""
+        return {
+            "parameters": dict(self.parameters),
+            "macs": dict(self.macs),
+            "casts": self.casts,
+            "transposes": self.transposes,
+            "proof": self.proof.value,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "PrecisionShares":
+        """The inverse of `to_json`."""
+        return cls(
+            value["parameters"],
+            value["macs"],
+            value["casts"],
+            value["transposes"],
+            Proof(value["proof"]),
+        )
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One model file (or SavedModel folder), and how it came to be.
+
+    Attributes:
+        id: Unique in a manifest, e.g. "onnx-fp32".
+        path: Relative to the manifest's folder, with forward slashes.
+        format: On-disk form.
+        precision: What the content has earned, never what was asked for.
+        runtimes: The runtimes that this file was made for, the first being the main one.
+        inputs: Input signature.
+        outputs: Output signature; the first output holds the logits.
+        sha256: Of the content (see `edgepress.files.sha256_of_path`).
+        size_bytes: Sum over all files.
+        key: Hash of everything that the content depends on: equal key, nothing to rebuild.
+        recipe: Name of the recipe; None for exported (not optimized) artifacts.
+        parent: Id of the artifact it was made from; None for exported ones.
+        target: Name of the target it was made for; None if it fits any.
+        shares: Precision proof.
+        provenance: Versions, options, seed, calibration fingerprint, wall time: whatever made it.
+    """
+
+    id: str
+    path: str
+    format: Format
+    precision: Precision
+    runtimes: tuple[Runtime, ...]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    sha256: str
+    size_bytes: int
+    key: str
+    recipe: str | None = None
+    parent: str | None = None
+    target: str | None = None
+    shares: PrecisionShares | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """As written to the manifest."""
+        return {
+            "id": self.id,
+            "path": self.path,
+            "format": self.format.value,
+            "precision": self.precision.value,
+            "runtimes": [runtime.value for runtime in self.runtimes],
+            "inputs": [spec.to_json() for spec in self.inputs],
+            "outputs": [spec.to_json() for spec in self.outputs],
+            "sha256": self.sha256,
+            "size_bytes": self.size_bytes,
+            "key": self.key,
+            "recipe": self.recipe,
+            "parent": self.parent,
+            "target": self.target,
+            "shares": self.shares.to_json() if self.shares else None,
+            "provenance": dict(self.provenance),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Artifact":
+        """The inverse of `to_json`."""
+        return cls(
+            id=value["id"],
+            path=value["path"],
+            format=Format(value["format"]),
+            precision=Precision(value["precision"]),
+            runtimes=tuple(Runtime(name) for name in value["runtimes"]),
+            inputs=tuple(TensorSpec.from_json(spec) for spec in value["inputs"]),
+            outputs=tuple(TensorSpec.from_json(spec) for spec in value["outputs"]),
+            sha256=value["sha256"],
+            size_bytes=value["size_bytes"],
+            key=value["key"],
+            recipe=value["recipe"],
+            parent=value["parent"],
+            target=value["target"],
+            shares=PrecisionShares.from_json(value["shares"]) if value["shares"] else None,
+            provenance=value["provenance"],
+        )

@@ -1,0 +1,135 @@
+"""What the machine at hand can do: instruction sets, cores, memory, and whether there is a CUDA device."""
+
+import ctypes
+import os
+import platform
+from dataclasses import dataclass
+from enum import Enum
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+
+class Isa(str, Enum):
+    """Instruction-set families that decide which INT8 format is accurate and fast."""
+
+    X86_AVX2 = "x86-64-avx2"  # no VNNI: 8×8-bit products are summed in 16 bits and can saturate
+    X86_AVX512 = "x86-64-avx512"  # likewise
+    X86_VNNI = "x86-64-vnni"  # 8×8-bit products are summed in 32 bits
+    ARM64 = "arm64"
+    ARM64_DOT = "arm64-dotprod"
+    OTHER = "other"
+
+
+@lru_cache(maxsize=1)
+def cpu_flags() -> frozenset[str]:
+    """Feature flags of /proc/cpuinfo ("flags" on x86, "Features" on ARM); empty elsewhere."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return frozenset()
+    for line in text.splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() in {"flags", "Features"}:
+            return frozenset(value.split())
+    return frozenset()
+
+
+def host_isa() -> Isa:
+    """The instruction-set family of this machine."""
+    return isa_of(platform.machine().lower(), cpu_flags())
+
+
+def isa_of(architecture: str, flags: frozenset[str]) -> Isa:
+    """The family for an architecture name (as `uname -m`) and its feature flags."""
+    if architecture in {"x86_64", "amd64"}:
+        if "avx512_vnni" in flags or "avx_vnni" in flags:
+            return Isa.X86_VNNI
+        if "avx512f" in flags:
+            return Isa.X86_AVX512
+        return Isa.X86_AVX2
+    if architecture in {"aarch64", "arm64"}:
+        return Isa.ARM64_DOT if "asimddp" in flags else Isa.ARM64
+    return Isa.OTHER
+
+
+@lru_cache(maxsize=1)
+def cuda_device_absence() -> str | None:
+    """Why no CUDA device can be used here, e.g. "libcuda.so.1 not found"; None if there is one.
+
+    Asks the driver itself (cuInit, cuDeviceGetCount), with no framework.
+    """
+    name = "nvcuda.dll" if platform.system() == "Windows" else "libcuda.so.1"
+    try:
+        driver = ctypes.CDLL(name)
+    except OSError:
+        return f"{name} not found: no NVIDIA driver"
+    if (code := driver.cuInit(0)) != 0:
+        return f"cuInit failed with CUDA error {code}"
+    count = ctypes.c_int()
+    if (code := driver.cuDeviceGetCount(ctypes.byref(count))) != 0:
+        return f"cuDeviceGetCount failed with CUDA error {code}"
+    return None if count.value else "the driver reports 0 devices"
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def memory_bytes() -> int | None:
+    """Physical memory, or None where the system does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        return None
+
+
+def cpu_model() -> str:
+    """Marketing name of the CPU, or the architecture where the system does not tell."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return platform.processor() or platform.machine()
+    for line in text.splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() == "model name":
+            return value.strip()
+    return platform.machine()
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The machine of a measurement."""
+
+    system: str
+    cpu: str
+    isa: Isa
+    cores: int
+    memory_bytes: int | None
+    cuda_absence: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        """As written to results.json."""
+        return {
+            "system": self.system,
+            "cpu": self.cpu,
+            "isa": self.isa.value,
+            "cores": self.cores,
+            "memory_bytes": self.memory_bytes,
+            "cuda_absence": self.cuda_absence,
+        }
+
+
+def this_machine() -> Machine:
+    """Describe the machine at hand, without its name."""
+    return Machine(
+        f"{platform.system()} {platform.machine()}",
+        cpu_model(),
+        host_isa(),
+        usable_cores(),
+        memory_bytes(),
+        cuda_device_absence(),
+    )

@@ -1,0 +1,192 @@
+"""manifest.json: the only thing that passes from stage to stage."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from edgepress.artifact import Artifact, Format, Precision
+from edgepress.errors import InputError, unknown_choice
+from edgepress.files import read_json, sha256_of_path, write_json
+from edgepress.preprocessing import Preprocessing
+
+MANIFEST = "manifest.json"
+SCHEMA_VERSION = 1
+
+
+class Activation(str, Enum):
+    """What turns the logits, which every artifact gives, into probabilities."""
+
+    SOFTMAX = "softmax"
+    SIGMOID = "sigmoid"
+    NONE = "none"
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """The Keras model behind all artifacts of a manifest.
+
+    Attributes:
+        name: "vgg16", "vgg16-digits" or the stem of the user's file.
+        source: Where its weights came from: "imagenet", "random (seed 1)", "trained here", a file name.
+        fingerprint: SHA-256 over all weights in the model's order; the calibration table names it.
+        parameters: Number of all parameters.
+        class_count: Width of the logits.
+        labels: Class names in the order of the logits, or None.
+        preprocessing: What the input tensor expects.
+        activation: From logits to probabilities; outside of the artifacts.
+    """
+
+    name: str
+    source: str
+    fingerprint: str
+    parameters: int
+    class_count: int
+    labels: tuple[str, ...] | None
+    preprocessing: Preprocessing
+    activation: Activation
+
+    def to_json(self) -> dict[str, Any]:
+        """As written to the manifest."""
+        return {
+            "name": self.name,
+            "source": self.source,
+            "fingerprint": self.fingerprint,
+            "parameters": self.parameters,
+            "class_count": self.class_count,
+            "labels": list(self.labels) if self.labels is not None else None,
+            "preprocessing": self.preprocessing.to_json(),
+            "activation": self.activation.value,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "ModelCard":
+        """The inverse of `to_json`."""
+        return cls(
+            name=value["name"],
+            source=value["source"],
+            fingerprint=value["fingerprint"],
+            parameters=value["parameters"],
+            class_count=value["class_count"],
+            labels=tuple(value["labels"]) if value["labels"] is not None else None,
+            preprocessing=Preprocessing.from_json(value["preprocessing"]),
+            activation=Activation(value["activation"]),
+        )
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A folder of artifacts of one model.
+
+    Attributes:
+        folder: Where manifest.json and the artifacts lie.
+        model: The model behind them.
+        artifacts: In the order in which they were made; ids are unique.
+    """
+
+    folder: Path
+    model: ModelCard
+    artifacts: tuple[Artifact, ...] = ()
+
+    @classmethod
+    def load(cls, folder: Path) -> "Manifest":
+        """Read `folder`/manifest.json. The artifacts themselves are not opened (see `verify`).
+
+        Raises:
+            InputError: No such file, not of this schema version, or damaged.
+        """
+        path = folder / MANIFEST
+        if not path.is_file():
+            raise InputError(
+                f"No {MANIFEST} in {folder}. Make one with: edgepress export MODEL --out {folder}"
+            )
+        value = read_json(path, "manifest")
+        version = value.get("schema_version") if isinstance(value, dict) else None
+        if version != SCHEMA_VERSION:
+            raise InputError(
+                f"{path} has schema version {version}, wanted {SCHEMA_VERSION}. Export the model anew."
+            )
+        try:
+            model = ModelCard.from_json(value["model"])
+            artifacts = tuple(Artifact.from_json(item) for item in value["artifacts"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{path} is damaged ({error!r}). Export the model anew.") from error
+        return cls(folder, model, artifacts)
+
+    def save(self) -> None:
+        """Write manifest.json atomically."""
+        write_json(
+            self.folder / MANIFEST,
+            {
+                "schema_version": SCHEMA_VERSION,
+                "model": self.model.to_json(),
+                "artifacts": [artifact.to_json() for artifact in self.artifacts],
+            },
+        )
+
+    def find(self, artifact_id: str) -> Artifact | None:
+        """The artifact of that id, or None."""
+        return next((a for a in self.artifacts if a.id == artifact_id), None)
+
+    def get(self, artifact_id: str) -> Artifact:
+        """The artifact of that id.
+
+        Raises:
+            InputError: There is none.
+        """
+        found = self.find(artifact_id)
+        if found is None:
+            raise unknown_choice("variant", artifact_id, [a.id for a in self.artifacts])
+        return found
+
+    def baseline(self, artifact_format: Format) -> Artifact | None:
+        """The exported FP32 artifact of a format, or None."""
+        return next(
+            (
+                a
+                for a in self.artifacts
+                if a.format is artifact_format
+                and a.precision is Precision.FP32
+                and (a.parent is None or artifact_format is Format.ENGINE)
+            ),
+            None,
+        )
+
+    def path_of(self, artifact: Artifact) -> Path:
+        """Where the artifact's file or folder lies."""
+        return self.folder / artifact.path
+
+    def with_artifact(self, artifact: Artifact) -> "Manifest":
+        """A manifest in which `artifact` is added, or takes the place of the one with its id."""
+        if self.find(artifact.id) is None:
+            return replace(self, artifacts=(*self.artifacts, artifact))
+        kept = tuple(artifact if a.id == artifact.id else a for a in self.artifacts)
+        return replace(self, artifacts=kept)
+
+    def verify(self, artifact: Artifact) -> Path:
+        """Check the artifact's content against its SHA-256 before it is used, and return its path.
+
+        Raises:
+            InputError: The file is missing or differs by at least a byte.
+        """
+        path = self.path_of(artifact)
+        if not path.exists():
+            raise InputError(
+                f"{artifact.id}: {path} is missing. Make it anew: run the same command again after "
+                f"removing {self.folder / MANIFEST}."
+            )
+        found = sha256_of_path(path)
+        if found != artifact.sha256:
+            raise InputError(
+                f"{artifact.id}: {path} was changed: SHA-256 is {found[:12]}…, the manifest says "
+                f"{artifact.sha256[:12]}…. Remove the file and run the step that made it again."
+            )
+        return path
+
+    def is_current(self, artifact_id: str, key: str) -> bool:
+        """Whether the artifact of that id was made from the same things and is still whole."""
+        artifact = self.find(artifact_id)
+        if artifact is None or artifact.key != key or not self.path_of(artifact).exists():
+            return False
+        return sha256_of_path(self.path_of(artifact)) == artifact.sha256

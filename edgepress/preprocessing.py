@@ -1,0 +1,90 @@
+"""From a picture to the tensor that a model was trained on. Declared in the manifest, never guessed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+# Keras' own constants, keras/src/applications/imagenet_utils.py, in RGB order.
+_IMAGENET_MEAN_255 = (123.68, 116.779, 103.939)
+_IMAGENET_MEAN = (0.485, 0.456, 0.406)
+_IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
+
+
+class PreprocessMode(str, Enum):
+    """What happens to the RGB values 0…255. The first three have Keras' meaning."""
+
+    CAFFE = "caffe"  # BGR, ImageNet mean subtracted, not scaled (VGG16)
+    TF = "tf"  # RGB scaled to [-1, 1]
+    TORCH = "torch"  # RGB scaled to [0, 1], ImageNet mean and deviation
+    NONE = "none"  # RGB 0…255 as float: the model has its own Rescaling or Normalization
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """The whole way from a decoded picture to the model's input.
+
+    Attributes:
+        mode: What happens to the values.
+        height: Rows of the model's input.
+        width: Columns of the model's input.
+        crop_ratio: The picture is scaled (bilinear, antialiased) until the crop covers this share of
+            its shorter side, then cropped in the middle: 0.875 is ImageNet's 224 out of 256.
+            A picture that has the model's size already is taken as it is.
+    """
+
+    mode: PreprocessMode
+    height: int
+    width: int
+    crop_ratio: float = 0.875
+
+    def crop(self, image: "Image") -> NDArray[np.uint8]:
+        """Scale and crop a picture: any size and mode in, (height, width, 3) uint8 RGB out."""
+        from PIL import Image as Pillow
+
+        image = image.convert("RGB")
+        if image.size != (self.width, self.height):
+            scale = max(self.width / image.width, self.height / image.height) / self.crop_ratio
+            size = (round(image.width * scale), round(image.height * scale))
+            if size != image.size:
+                image = image.resize(size, Pillow.Resampling.BILINEAR)
+            left, top = (image.width - self.width) // 2, (image.height - self.height) // 2
+            image = image.crop((left, top, left + self.width, top + self.height))
+        return np.asarray(image, dtype=np.uint8)
+
+    def normalize(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(N, height, width, 3) uint8 RGB → the model's input, float32 of the same shape."""
+        values = images.astype(np.float32)
+        if self.mode is PreprocessMode.CAFFE:
+            values -= np.asarray(_IMAGENET_MEAN_255, np.float32)
+            return np.ascontiguousarray(values[..., ::-1])
+        if self.mode is PreprocessMode.TF:
+            values /= np.float32(127.5)
+            values -= np.float32(1)
+        elif self.mode is PreprocessMode.TORCH:
+            values /= np.float32(255)
+            values -= np.asarray(_IMAGENET_MEAN, np.float32)
+            values /= np.asarray(_IMAGENET_DEVIATION, np.float32)
+        return values
+
+    def to_json(self) -> dict[str, Any]:
+        """As written to the manifest."""
+        return {
+            "mode": self.mode.value,
+            "height": self.height,
+            "width": self.width,
+            "crop_ratio": self.crop_ratio,
+            "resample": "bilinear",
+            "channels": "bgr" if self.mode is PreprocessMode.CAFFE else "rgb",
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Preprocessing":
+        """The inverse of `to_json`."""
+        return cls(PreprocessMode(value["mode"]), value["height"], value["width"], value["crop_ratio"])

@@ -1,0 +1,1 @@
+"""One file per runtime; each imports its framework inside functions, and none imports another."""

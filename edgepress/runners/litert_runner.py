@@ -1,0 +1,94 @@
+"""Runs a TFLite file with LiteRT on the CPU."""
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgepress.errors import InputError, MissingRuntimeError
+
+
+def on_cpu(path: Path, threads: int) -> "LiteRtRunner":
+    """A runner on the CPU. Nothing is loaded yet; 0 threads leaves the number to LiteRT."""
+    return LiteRtRunner(path, threads)
+
+
+class LiteRtRunner:
+    """One TFLite file in LiteRT's interpreter. The batch is 1: more images are run one after the other.
+
+    Attributes:
+        evidence: "XNNPACK delegate, N partitions", or "reference kernels" where it took no part.
+    """
+
+    def __init__(self, path: Path, threads: int) -> None:
+        self.evidence = ""
+        self._path = path
+        self._threads = threads
+        self._interpreter: Any = None
+        self._input: dict[str, Any] = {}
+        self._output: dict[str, Any] = {}
+
+    def __enter__(self) -> "LiteRtRunner":
+        """Load the file and let XNNPACK pack its weights.
+
+        Raises:
+            MissingRuntimeError: ai-edge-litert is not installed.
+            InputError: The file is missing or damaged.
+        """
+        try:
+            from ai_edge_litert.interpreter import Interpreter
+        except ImportError as error:
+            raise MissingRuntimeError("ai-edge-litert", "litert") from error
+        try:
+            interpreter = Interpreter(model_path=str(self._path), num_threads=self._threads or None)
+            interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"LiteRT cannot load {self._path}: {reason}. Make the file anew.") from error
+        self._interpreter = interpreter
+        self._input = interpreter.get_input_details()[0]
+        self._output = interpreter.get_output_details()[0]
+        # The interpreter has no public way to ask which delegate took part.
+        operators = [operator["op_name"] for operator in interpreter._get_ops_details()]
+        partitions = operators.count("DELEGATE")
+        self.evidence = f"XNNPACK delegate, {partitions} partitions" if partitions else "reference kernels"
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._interpreter = None
+
+    def infer(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(N, height, width, 3) preprocessed float32 → (N, classes) float32 logits."""
+        return np.concatenate([self._infer_one(images[i : i + 1]) for i in range(len(images))])
+
+    def _infer_one(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        self._interpreter.set_tensor(self._input["index"], quantized(image, self._input))
+        self._interpreter.invoke()
+        return dequantized(self._interpreter.get_tensor(self._output["index"]), self._output)
+
+
+def quantized(values: NDArray[np.float32], tensor: dict[str, Any]) -> NDArray[Any]:
+    """Float values as `tensor` (a LiteRT tensor description) stores them: rounded half to even, clipped."""
+    dtype = np.dtype(tensor["dtype"])
+    if dtype == np.float32:
+        return values
+    scale, zero_point = tensor["quantization"]
+    limits = np.iinfo(dtype)
+    stored = np.rint(values / np.float32(scale)) + np.float32(zero_point)
+    clipped: NDArray[Any] = np.clip(stored, limits.min, limits.max).astype(dtype)
+    return clipped
+
+
+def dequantized(stored: NDArray[Any], tensor: dict[str, Any]) -> NDArray[np.float32]:
+    """The float32 values behind the stored values of `tensor`: scale * (stored - zero_point)."""
+    if stored.dtype == np.float32:
+        return np.asarray(stored, np.float32)
+    scale, zero_point = tensor["quantization"]
+    return (stored.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)

@@ -1,0 +1,134 @@
+"""Runs a SavedModel with TensorFlow, on the CPU or on a CUDA device."""
+
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgepress.artifact import Device
+from edgepress.errors import InputError, MissingDeviceError, MissingRuntimeError
+
+_SIGNATURE = "serve"
+_OUTPUT = "logits"
+
+
+def on_cpu(path: Path, threads: int) -> "TensorFlowRunner":
+    """A runner on the CPU, GPUs hidden. Nothing is loaded yet.
+
+    TensorFlow fixes its threads when it first computes in a process: 0 threads takes what is there.
+    """
+    return TensorFlowRunner(path, threads, Device.CPU)
+
+
+def on_cuda(path: Path, threads: int) -> "TensorFlowRunner":
+    """A runner on the first CUDA device, TF32 off. Nothing is loaded yet."""
+    return TensorFlowRunner(path, threads, Device.CUDA)
+
+
+class TensorFlowRunner:
+    """The `serve` signature of one SavedModel folder.
+
+    Attributes:
+        evidence: The device that holds the result, the threads, and on CUDA that TF32 is off.
+    """
+
+    def __init__(self, path: Path, threads: int, device: Device) -> None:
+        self.evidence = ""
+        self._path = path
+        self._threads = threads
+        self._device = device
+        self._tensorflow: Any = None
+        self._model: Any = None  # the signature does not keep its variables alive
+        self._serve: Any = None
+        self._input = ""
+
+    def __enter__(self) -> "TensorFlowRunner":
+        """Load the folder.
+
+        Raises:
+            MissingRuntimeError: tensorflow is not installed.
+            MissingDeviceError: TensorFlow sees no CUDA device.
+            InputError: The folder is missing or damaged, has no `serve` signature, or TensorFlow
+                computed in this process before with other threads.
+        """
+        try:
+            import tensorflow
+        except ImportError as error:
+            raise MissingRuntimeError("tensorflow", "keras") from error
+        self._tensorflow = tensorflow
+        self._set_threads(tensorflow)
+        where = self._set_device(tensorflow)
+        with tensorflow.device(where):
+            self._model = self._load(tensorflow)
+        self._serve = self._model.signatures.get(_SIGNATURE)
+        if self._serve is None or _OUTPUT not in self._serve.structured_outputs:
+            raise InputError(
+                f"{self._path} has no signature `{_SIGNATURE}` with an output `{_OUTPUT}`. "
+                "Export the model anew."
+            )
+        self._input = next(iter(self._serve.structured_input_signature[1]))
+        used = tensorflow.config.threading.get_intra_op_parallelism_threads()
+        precision = ", TF32 off" if self._device is Device.CUDA else ""
+        self.evidence = f"{where}, {used or 'default'} threads{precision}"
+        return self
+
+    def _set_threads(self, tensorflow: ModuleType) -> None:
+        threading = tensorflow.config.threading
+        if self._threads == 0 or threading.get_intra_op_parallelism_threads() == self._threads:
+            return
+        try:
+            threading.set_intra_op_parallelism_threads(self._threads)
+            threading.set_inter_op_parallelism_threads(1)
+        except RuntimeError as error:
+            raise InputError(
+                f"TensorFlow runs in this process already, and cannot change to {self._threads} threads. "
+                "Open the runner in a fresh process, or with 0 threads."
+            ) from error
+
+    def _set_device(self, tensorflow: ModuleType) -> str:
+        if self._device is Device.CPU:
+            if tensorflow.config.get_visible_devices("GPU"):
+                _hide_gpus(tensorflow)
+            return "/CPU:0"
+        if not tensorflow.config.list_physical_devices("GPU"):
+            raise MissingDeviceError(
+                "TensorFlow sees no CUDA device here. Check the driver, or use --device cpu."
+            )
+        tensorflow.config.experimental.enable_tensor_float_32_execution(False)  # noqa: FBT003
+        return "/GPU:0"
+
+    def _load(self, tensorflow: ModuleType) -> Any:
+        if not self._path.is_dir():
+            raise InputError(f"No SavedModel folder at {self._path}. Check the path.")
+        try:
+            return tensorflow.saved_model.load(str(self._path))
+        except (OSError, ValueError, KeyError, tensorflow.errors.OpError) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(
+                f"TensorFlow cannot load {self._path}: {reason}. Export the model anew."
+            ) from error
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._serve = None
+        self._model = None
+
+    def infer(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(N, height, width, 3) preprocessed float32 → (N, classes) float32 logits."""
+        values = {self._input: self._tensorflow.constant(images)}
+        return np.array(self._serve(**values)[_OUTPUT].numpy(), np.float32)
+
+
+def _hide_gpus(tensorflow: ModuleType) -> None:
+    try:
+        tensorflow.config.set_visible_devices([], "GPU")
+    except RuntimeError as error:
+        raise InputError(
+            "TensorFlow uses the GPU in this process already. Open the CPU runner in a fresh process."
+        ) from error

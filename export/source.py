@@ -1,0 +1,178 @@
+"""MODEL and --weights, resolved without a framework: what will be loaded, and what it depends on."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgepress.errors import InputError, unknown_choice
+from edgepress.files import sha256_of_file
+from edgepress.preprocessing import PreprocessMode
+from edgepress.progress import Progress
+from export.digits import PREPROCESSING, TrainingSettings, trained_digits
+from export.user_model import load_keras_file, read_keras_file, require_classifier
+from export.vgg16 import VGG16, VGG16_DIGITS, Architecture, Style, build
+from export.weights import IMAGENET, RANDOM, draw_random, load_file, load_imagenet
+
+if TYPE_CHECKING:
+    import keras
+
+MODELS = (VGG16.name, VGG16_DIGITS.name)
+_TRAINED = "trained here"
+_DIGIT_NAMES = tuple(str(digit) for digit in range(10))
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A classifier in memory, and what its making showed (for the provenance)."""
+
+    model: "keras.Model"
+    findings: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A model that can be loaded.
+
+    Attributes:
+        name: For the manifest.
+        weights: Where its weights come from, in words.
+        depends_on: Whatever decides its content, as JSON values; part of the artifacts' key.
+        mode: What its pictures need.
+        weights_bytes: Size of its weights in FP32, about.
+        labels: Class names that belong to it, or None.
+        load: Makes the classifier.
+    """
+
+    name: str
+    weights: str
+    depends_on: dict[str, Any]
+    mode: PreprocessMode
+    weights_bytes: int
+    labels: tuple[str, ...] | None
+    load: Callable[[Progress], Loaded]
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """What the user wrote: see `export.stage.ExportRequest`."""
+
+    model: str
+    weights: str | None
+    style: Style
+    preprocess: PreprocessMode | None
+    seed: int
+    cache: Path
+
+
+def resolve(choice: ModelChoice) -> ModelSource:
+    """Find out what is to be exported. Files are read, no framework is imported.
+
+    Raises:
+        InputError: An unknown model, weights that do not go with it, a file that is missing or no model, or
+            no --preprocess where it is needed.
+    """
+    if choice.model == VGG16.name:
+        return _vgg16(choice, VGG16, choice.weights or IMAGENET, PreprocessMode.CAFFE)
+    if choice.model == VGG16_DIGITS.name:
+        if choice.weights is None:
+            return _trained_digits(choice)
+        return _vgg16(choice, VGG16_DIGITS, choice.weights, PREPROCESSING.mode)
+    if Path(choice.model).suffix == ".keras":
+        return _users_own(choice, Path(choice.model))
+    if Path(choice.model).exists():
+        raise InputError(
+            f"{choice.model} is no model that edgepress reads: a .keras file is wanted. "
+            "Save it with model.save('….keras')."
+        )
+    raise unknown_choice("model", choice.model, (*MODELS, "FILE.keras"))
+
+
+def _vgg16(
+    choice: ModelChoice, architecture: Architecture, weights: str, mode: PreprocessMode
+) -> ModelSource:
+    fill, words, identity = _filler(choice, architecture, weights)
+
+    def load(_: Progress) -> Loaded:
+        model = build(architecture, choice.style)
+        fill(model)
+        return Loaded(model, {})
+
+    return ModelSource(
+        architecture.name,
+        words,
+        {"architecture": asdict(architecture), "weights": identity, "style": choice.style.value},
+        choice.preprocess or mode,
+        4 * architecture.parameters,
+        None,
+        load,
+    )
+
+
+def _filler(
+    choice: ModelChoice, architecture: Architecture, weights: str
+) -> tuple[Callable[["keras.Model"], None], str, str]:
+    """How to fill the network with weights, that in words, and what identifies the weights."""
+    if weights == RANDOM:
+        words = f"random (seed {choice.seed})"
+        return lambda model: draw_random(model, choice.seed), words, words
+    if weights == IMAGENET:
+        if architecture is not VGG16:
+            raise InputError(
+                f"There are no imagenet weights for {architecture.name}. Leave --weights out to train it, or "
+                "pass a FILE or random."
+            )
+        return load_imagenet, IMAGENET, IMAGENET
+    path = Path(weights)
+    if not path.is_file():
+        raise InputError(
+            f"No weights file at {path}. Give --weights imagenet, random or a FILE that is there."
+        )
+    return lambda model: load_file(model, path), path.name, sha256_of_file(path)
+
+
+def _trained_digits(choice: ModelChoice) -> ModelSource:
+    settings = TrainingSettings(seed=choice.seed)
+
+    def load(progress: Progress) -> Loaded:
+        trained = trained_digits(choice.style, settings, choice.cache, progress)
+        return Loaded(trained.model, {"training": asdict(settings), "held_out_top1": trained.top1})
+
+    return ModelSource(
+        VGG16_DIGITS.name,
+        _TRAINED,
+        {
+            "architecture": asdict(VGG16_DIGITS),
+            "weights": _TRAINED,
+            "training": asdict(settings),
+            "style": choice.style.value,
+        },
+        choice.preprocess or PREPROCESSING.mode,
+        4 * VGG16_DIGITS.parameters,
+        _DIGIT_NAMES,
+        load,
+    )
+
+
+def _users_own(choice: ModelChoice, path: Path) -> ModelSource:
+    if choice.weights is not None:
+        raise InputError(
+            f"--weights goes with {' and '.join(MODELS)}; {path.name} brings its own weights. "
+            "Leave --weights out."
+        )
+    file = read_keras_file(path)
+
+    def load(_: Progress) -> Loaded:
+        model = load_keras_file(file)
+        require_classifier(model, path)
+        return Loaded(model, {})
+
+    return ModelSource(
+        path.stem,
+        path.name,
+        {"weights": sha256_of_file(path)},
+        file.preprocess_mode(choice.preprocess),
+        path.stat().st_size,
+        None,
+        load,
+    )

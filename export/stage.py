@@ -1,0 +1,314 @@
+"""The stage: MODEL in, portable files and their manifest out."""
+
+import hashlib
+import importlib.metadata
+import logging
+import math
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import edgepress
+from edgepress.artifact import Artifact, Format, Precision, Runtime, TensorSpec
+from edgepress.errors import InputError
+from edgepress.files import atomic_path, make_folder, require_disk, sha256_of_json, sha256_of_path, size_bytes
+from edgepress.manifest import MANIFEST, Manifest, ModelCard
+from edgepress.metrics import Logits
+from edgepress.preprocessing import Preprocessing, PreprocessMode
+from edgepress.progress import Progress, silent
+from export.labels import labels_of_data, read_labels
+from export.logits import logits_model
+from export.onnx_from_keras import onnx_from_keras
+from export.saved_model_from_keras import saved_model_from_keras
+from export.smoke import smoke_check, smoke_input
+from export.source import ModelChoice, ModelSource, resolve
+from export.tflite_from_keras import BATCH, tflite_from_keras
+from export.vgg16 import Style
+
+if TYPE_CHECKING:
+    import keras
+
+logger = logging.getLogger(__name__)
+
+_PACKAGES = ("tensorflow", "keras", "tf2onnx", "onnx", "numpy")
+_DISK_MARGIN = 1.05
+_SMOKE_SEED = 0
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """What the user asks for.
+
+    Attributes:
+        model: "vgg16", "vgg16-digits" or a `.keras` file.
+        out: Folder for the files and manifest.json.
+        weights: "imagenet", "random", a file, or None for the model's own default.
+        style: How VGG16 is described; a user's model has its own.
+        formats: What to write.
+        preprocess: What pictures need; None for the model's own default.
+        labels: Text file with a class name a line, or None.
+        data: DATA whose class folders name the classes, or None.
+        seed: For random weights and for training.
+        cache: Folder for trained weights.
+    """
+
+    model: str
+    out: Path
+    weights: str | None
+    style: Style
+    formats: tuple[Format, ...]
+    preprocess: PreprocessMode | None
+    labels: Path | None
+    data: str | None
+    seed: int
+    cache: Path
+
+
+@dataclass(frozen=True)
+class _Writer:
+    """How one format is written.
+
+    Attributes:
+        artifact_id: In the manifest.
+        file_name: Inside the folder.
+        convert: Writes the network to a path.
+        runtimes: Made for these; the first one proves it.
+        batch: None where it is free.
+    """
+
+    artifact_id: str
+    file_name: str
+    convert: Callable[["keras.Model", Path], None]
+    runtimes: tuple[Runtime, ...]
+    batch: int | None
+
+
+_WRITERS = {
+    Format.SAVED_MODEL: _Writer(
+        "saved_model-fp32", "saved_model-fp32", saved_model_from_keras, (Runtime.TENSORFLOW,), None
+    ),
+    Format.ONNX: _Writer(
+        "onnx-fp32",
+        "onnx-fp32.onnx",
+        onnx_from_keras,
+        (Runtime.ONNXRUNTIME, Runtime.ONNXRUNTIME_CUDA, Runtime.ONNXRUNTIME_TENSORRT),
+        None,
+    ),
+    Format.TFLITE: _Writer("tflite-fp32", "tflite-fp32.tflite", tflite_from_keras, (Runtime.LITERT,), BATCH),
+}
+FORMATS = tuple(_WRITERS)
+
+
+@dataclass(frozen=True)
+class _Reference:
+    """The network that every file must reproduce, with its answer to the smoke picture."""
+
+    network: "keras.Model"
+    card: ModelCard
+    images: NDArray[np.float32]
+    logits: Logits
+    provenance: dict[str, Any]
+
+
+def export_model(request: ExportRequest, progress: Progress = silent) -> Manifest:
+    """Write the model in each format, prove each file against Keras, and record it in the manifest.
+
+    What is current is not made again, and then no framework is imported. A folder that holds another model,
+    or this one made of other things, is taken over: its artifacts are dropped once the first new one is
+    proven.
+    Each file appears whole or not at all; what is finished stays if a later one fails.
+
+    Args:
+        request: What to do.
+        progress: Told about training epochs and finished files.
+
+    Raises:
+        InputError: Bad input, or too little disk.
+        MissingRuntimeError: A framework is not installed.
+        ProofError: A file does not give Keras' logits.
+    """
+    source = resolve(
+        ModelChoice(
+            request.model, request.weights, request.style, request.preprocess, request.seed, request.cache
+        )
+    )
+    labels = _labels(request, source)
+    key = _key(source, labels)
+    former = Manifest.load(request.out) if (request.out / MANIFEST).is_file() else None
+    same = former if former is not None and _is_of_key(former, key) else None
+    pending = [f for f in request.formats if not _is_current(same, f, key)]
+    if same is not None and not pending:
+        return same
+    if not pending:
+        raise InputError(f"No format to export. Give --format {'|'.join(f.value for f in FORMATS)}.")
+    make_folder(request.out)
+    require_disk(
+        request.out, int(source.weights_bytes * len(pending) * _DISK_MARGIN), f"Exporting {source.name}"
+    )
+    reference = _reference(source, _fitting(request, labels), progress)
+    manifest = Manifest(request.out, reference.card, same.artifacts if same is not None else ())
+    for done, artifact_format in enumerate(pending):
+        progress("export", done, len(pending))
+        manifest = manifest.with_artifact(_write(reference, artifact_format, request.out, key))
+        manifest.save()
+        if former is not None:
+            _remove_dropped(former, manifest)
+    progress("export", len(pending), len(pending))
+    return manifest
+
+
+def _labels(request: ExportRequest, source: ModelSource) -> tuple[str, ...] | None:
+    if request.labels is not None:
+        return read_labels(request.labels)
+    if source.labels is not None:
+        return source.labels
+    return labels_of_data(request.data) if request.data is not None else None
+
+
+def _key(source: ModelSource, labels: tuple[str, ...] | None) -> str:
+    """Hash of everything that the files depend on."""
+    return sha256_of_json(
+        {
+            "model": source.name,
+            "source": source.depends_on,
+            "preprocess": source.mode.value,
+            "labels": labels,
+            "versions": _versions(),
+        }
+    )
+
+
+def _versions() -> dict[str, str | None]:
+    """Versions of edgepress and of what it converts with; None for what is not installed."""
+    return {"edgepress": edgepress.__version__, **{package: _version(package) for package in _PACKAGES}}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _is_of_key(manifest: Manifest, key: str) -> bool:
+    """Whether a manifest is of the same model made of the same things."""
+    ids = {writer.artifact_id for writer in _WRITERS.values()}
+    exported = [artifact for artifact in manifest.artifacts if artifact.id in ids]
+    return bool(exported) and all(artifact.key == key for artifact in exported)
+
+
+def _is_current(manifest: Manifest | None, artifact_format: Format, key: str) -> bool:
+    writer = _WRITERS[artifact_format]
+    if manifest is None or not manifest.is_current(writer.artifact_id, key):
+        return False
+    logger.info("%s: up to date", writer.artifact_id)
+    return True
+
+
+def _reference(
+    source: ModelSource, labels_for: Callable[[int], tuple[str, ...] | None], progress: Progress
+) -> _Reference:
+    loaded = source.load(progress)
+    found = logits_model(loaded.model)
+    network = found.network
+    _, height, width, _ = network.inputs[0].shape
+    class_count = int(network.outputs[0].shape[1])
+    preprocessing = Preprocessing(source.mode, height, width)
+    images = smoke_input(preprocessing, _SMOKE_SEED)
+    card = ModelCard(
+        source.name,
+        source.weights,
+        _fingerprint(network),
+        int(network.count_params()),
+        class_count,
+        labels_for(class_count),
+        preprocessing,
+        found.activation,
+    )
+    logits = np.asarray(network(images, training=False), np.float32)
+    return _Reference(network, card, images, logits, loaded.findings)
+
+
+def _fitting(
+    request: ExportRequest, labels: tuple[str, ...] | None
+) -> Callable[[int], tuple[str, ...] | None]:
+    """Labels for a number of classes: those of --labels must fit, those of DATA are taken if they do."""
+
+    def labels_for(class_count: int) -> tuple[str, ...] | None:
+        if labels is None or len(labels) == class_count:
+            return labels
+        if request.labels is None:
+            logger.info("the %d classes of the data are not the %d of the model", len(labels), class_count)
+            return None
+        raise InputError(
+            f"{request.labels} has {len(labels)} class names, and the model has {class_count} classes. "
+            "Give one name a line, in the order of the outputs."
+        )
+
+    return labels_for
+
+
+def _fingerprint(network: "keras.Model") -> str:
+    """SHA-256 over shape, dtype and bytes of all weights in the model's order."""
+    digest = hashlib.sha256()
+    for variable in network.weights:
+        value = np.ascontiguousarray(variable.value.numpy())
+        digest.update(f"{value.shape} {value.dtype}\n".encode())
+        digest.update(value.data)
+    return digest.hexdigest()
+
+
+def _write(reference: _Reference, artifact_format: Format, out: Path, key: str) -> Artifact:
+    """Convert, prove, and only then put the file in its place."""
+    writer = _WRITERS[artifact_format]
+    path = out / writer.file_name
+    start_ns = time.perf_counter_ns()
+    with atomic_path(path) as temporary:
+        writer.convert(reference.network, temporary)
+        parity = smoke_check(temporary, writer.runtimes[0], reference.images, reference.logits)
+    wall_s = (time.perf_counter_ns() - start_ns) / 1e9
+    size = size_bytes(path)
+    logger.info(
+        "%s: %.1f MB in %.1f s, logit SNR %.0f dB", writer.artifact_id, size / 1e6, wall_s, parity.snr_db
+    )
+    preprocessing = reference.card.preprocessing
+    shape = (writer.batch, preprocessing.height, preprocessing.width, 3)
+    return Artifact(
+        writer.artifact_id,
+        writer.file_name,
+        artifact_format,
+        Precision.FP32,
+        writer.runtimes,
+        (TensorSpec("images", shape, "float32"),),
+        (TensorSpec("logits", (writer.batch, reference.card.class_count), "float32"),),
+        sha256_of_path(path),
+        size,
+        key,
+        provenance={
+            **reference.provenance,
+            "versions": _versions(),
+            "wall_s": round(wall_s, 3),
+            "smoke_snr_db": round(parity.snr_db, 1) if math.isfinite(parity.snr_db) else "identical",
+        },
+    )
+
+
+def _remove_dropped(former: Manifest, manifest: Manifest) -> None:
+    """Remove the files of a former manifest that the new one does not name."""
+    kept = {artifact.path for artifact in manifest.artifacts}
+    folder = former.folder.resolve()
+    for artifact in former.artifacts:
+        path = former.path_of(artifact).resolve()
+        if artifact.path in kept or folder not in path.parents:  # nothing outside of the folder is ours
+            continue
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+        logger.info("%s: removed, it was made from another model", artifact.id)

@@ -1,0 +1,121 @@
+"""VGG16, configuration D of Simonyan & Zisserman 2014 (arXiv 1409.1556, table 1), from one table."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from export.keras_import import import_keras
+
+if TYPE_CHECKING:
+    import keras
+
+_KERNEL_SIDE = 3
+_COLOURS = 3
+
+
+class Style(str, Enum):
+    """Which of Keras' two ways describes the network. The network is the same."""
+
+    SEQUENTIAL = "sequential"
+    FUNCTIONAL = "functional"
+
+
+@dataclass(frozen=True)
+class Block:
+    """3×3 convolutions of one width, followed by a 2×2 maximum pooling."""
+
+    convolutions: int
+    channels: int
+
+
+CONFIGURATION_D = (Block(2, 64), Block(2, 128), Block(3, 256), Block(3, 512), Block(3, 512))
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A network of configuration D's form.
+
+    Attributes:
+        name: As given to `edgepress export`.
+        side_pixels: Height and width of the input.
+        blocks: Convolutional part.
+        dense: Widths of the hidden dense layers.
+        classes: Width of the output.
+    """
+
+    name: str
+    side_pixels: int
+    blocks: tuple[Block, ...]
+    dense: tuple[int, ...]
+    classes: int
+
+    @property
+    def convolution_parameters(self) -> int:
+        """Weights and biases of all convolutions: 14,714,688 for VGG16."""
+        total, inputs = 0, _COLOURS
+        for block in self.blocks:
+            for _ in range(block.convolutions):
+                total += (_KERNEL_SIDE**2 * inputs + 1) * block.channels
+                inputs = block.channels
+        return total
+
+    @property
+    def dense_parameters(self) -> int:
+        """Weights and biases of all dense layers: 123,642,856 for VGG16."""
+        total = 0
+        inputs = (self.side_pixels >> len(self.blocks)) ** 2 * self.blocks[-1].channels
+        for outputs in (*self.dense, self.classes):
+            total += (inputs + 1) * outputs
+            inputs = outputs
+        return total
+
+    @property
+    def parameters(self) -> int:
+        """All weights and biases: 138,357,544 for VGG16."""
+        return self.convolution_parameters + self.dense_parameters
+
+
+VGG16 = Architecture("vgg16", 224, CONFIGURATION_D, dense=(4096, 4096), classes=1000)
+VGG16_DIGITS = Architecture(
+    "vgg16-digits",
+    32,
+    tuple(replace(block, channels=block.channels // 4) for block in CONFIGURATION_D),
+    dense=(128, 128),
+    classes=10,
+)
+
+
+def build(architecture: Architecture, style: Style) -> "keras.Model":
+    """The network with He-normal kernels and zero biases, its layers named as in keras.applications.
+
+    Input `images` (N, side, side, 3) float32, output (N, classes) float32 probabilities.
+    """
+    keras = import_keras()
+    shape = (architecture.side_pixels, architecture.side_pixels, _COLOURS)
+    images = keras.Input(shape, name="images")
+    if style is Style.SEQUENTIAL:
+        return keras.Sequential([images, *_layers(architecture)], name=architecture.name)
+    values = images
+    for layer in _layers(architecture):
+        values = layer(values)
+    return keras.Model(images, values, name=architecture.name)
+
+
+def _layers(architecture: Architecture) -> Iterator["keras.layers.Layer"]:
+    layers = import_keras().layers
+    for number, block in enumerate(architecture.blocks, start=1):
+        for position in range(1, block.convolutions + 1):
+            yield layers.Conv2D(
+                block.channels,
+                _KERNEL_SIDE,
+                padding="same",
+                activation="relu",
+                kernel_initializer="he_normal",
+                name=f"block{number}_conv{position}",
+            )
+        yield layers.MaxPooling2D(name=f"block{number}_pool")
+    yield layers.Flatten(name="flatten")
+    for number, width in enumerate(architecture.dense, start=1):
+        yield layers.Dense(width, activation="relu", kernel_initializer="he_normal", name=f"fc{number}")
+    yield layers.Dense(architecture.classes, activation="softmax", name="predictions")

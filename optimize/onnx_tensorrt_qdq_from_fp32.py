@@ -1,0 +1,154 @@
+"""INT8 ONNX for TensorRT: explicit Q/DQ where TensorRT looks for it, from our calibration table.
+
+Q/DQ stands at the inputs of weighted layers and nowhere else: none between a convolution and its Relu
+(that would break their fusion), none on outputs. Everything is symmetric int8 with scales amax / 127,
+per output channel for weights and per tensor for activations; the bias stays FP32, since TensorRT refuses
+an int32 DequantizeLinear. Weights are stored as int8 with a DequantizeLinear alone: ¼ of the size.
+All dense layers are included: they are 89 % of VGG16.
+
+Source: NVIDIA TensorRT Developer Guide, "Explicit Quantization"; H. Wu et al., arXiv 2004.09602.
+The insertion is our own: ONNX Runtime's quantizer needs seven options switched off to come near this
+form, and still leaves Q/DQ between a convolution and its Relu.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgepress.errors import InputError
+from optimize.calibration import CALIBRATION, Ranges
+from optimize.onnx_graph import load, weighted_op
+
+if TYPE_CHECKING:
+    import onnx
+
+INT8_MAX = 127  # symmetric: -128 is not used
+# Scales must be positive. Small weights of a large dense layer reach 1e-6, so the bound lies far below.
+_SMALLEST_SCALE = 1e-12
+
+
+def onnx_tensorrt_qdq_from_fp32(source: Path, destination: Path, ranges: Ranges) -> Mapping[str, Any]:
+    """Write the Q/DQ version of an FP32 ONNX file for TensorRT.
+
+    Args:
+        source: FP32 ONNX file; unchanged.
+        destination: New file.
+        ranges: Activation ranges of `source`.
+
+    Returns:
+        Provenance: the number of quantized layers.
+
+    Raises:
+        InputError: The input of a weighted layer has no range; nothing is written.
+    """
+    import onnx
+
+    model = load(source)
+    graph = model.graph
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    layers = [node for node in graph.node if weighted_op(node) and node.input[1] in tensors]
+    insertion = _Insertion(graph, ranges)
+    for node in layers:
+        insertion.quantize(node, tensors[node.input[1]])
+    insertion.finish()
+    onnx.save(model, destination)
+    return {"quantized_layers": len(layers)}
+
+
+class _Insertion:
+    """Adds Q/DQ nodes to a graph, in place, each directly before the layer that needs it first."""
+
+    def __init__(self, graph: "onnx.GraphProto", ranges: Ranges) -> None:
+        self._graph = graph
+        self._ranges = ranges
+        self._dequantized: dict[str, str] = {}
+        self._before: dict[str, list[onnx.NodeProto]] = {}
+
+    def quantize(self, node: "onnx.NodeProto", weight: "onnx.TensorProto") -> None:
+        """Put Q/DQ on the activation and DQ on the weight of a weighted layer."""
+        new: list[onnx.NodeProto] = []
+        activation = node.input[0]
+        if activation not in self._dequantized:
+            self._dequantized[activation] = self._activation(node, activation, new)
+        if weight.name not in self._dequantized:
+            self._dequantized[weight.name] = self._weight(node, weight, new)
+        node.input[0] = self._dequantized[activation]
+        node.input[1] = self._dequantized[weight.name]
+        self._before[node.output[0]] = new
+
+    def finish(self) -> None:
+        """Bring the new nodes into topological order."""
+        nodes = [
+            added for node in self._graph.node for added in (*self._before.get(node.output[0], ()), node)
+        ]
+        copies = [_copy(node) for node in nodes]
+        del self._graph.node[:]
+        self._graph.node.extend(copies)
+
+    def _activation(self, node: "onnx.NodeProto", name: str, new: "list[onnx.NodeProto]") -> str:
+        import onnx
+
+        found = self._ranges.get(name)
+        if found is None:
+            raise InputError(
+                f"tensorrt_static_wi8_ai8: the input {name!r} of layer {node.name!r} has no calibrated "
+                f"range. Calibrate again: remove {CALIBRATION}."
+            )
+        scale = np.float32(max(found.magnitude / INT8_MAX, _SMALLEST_SCALE))
+        parameters = self._parameters(name, np.asarray(scale))
+        stored, result = f"{name}_quantized", f"{name}_dequantized"
+        make = onnx.helper.make_node
+        new.append(make("QuantizeLinear", [name, *parameters], [stored], f"{name}_quantize"))
+        new.append(make("DequantizeLinear", [stored, *parameters], [result], f"{name}_dequantize"))
+        return result
+
+    def _weight(self, node: "onnx.NodeProto", tensor: "onnx.TensorProto", new: "list[onnx.NodeProto]") -> str:
+        import onnx
+
+        operation, name = weighted_op(node), tensor.name
+        axis = operation.channel_axis if operation and len(tensor.dims) > 1 else 0
+        stored, scales = quantize_weight(onnx.numpy_helper.to_array(tensor), axis)
+        tensor.CopyFrom(onnx.numpy_helper.from_array(stored, name))
+        result = f"{name}_dequantized"
+        parameters = self._parameters(name, scales)
+        new.append(
+            onnx.helper.make_node(
+                "DequantizeLinear", [name, *parameters], [result], f"{name}_dequantize", axis=axis
+            )
+        )
+        return result
+
+    def _parameters(self, name: str, scale: NDArray[np.float32]) -> tuple[str, str]:
+        import onnx
+
+        names = (f"{name}_scale", f"{name}_zero_point")
+        zero_point = np.zeros(scale.shape, np.int8)
+        self._graph.initializer.append(onnx.numpy_helper.from_array(scale, names[0]))
+        self._graph.initializer.append(onnx.numpy_helper.from_array(zero_point, names[1]))
+        return names
+
+
+def quantize_weight(weight: NDArray[np.float32], axis: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Symmetric int8 weights with a scale per index of `axis`.
+
+    Returns:
+        Stored values in -127…127 of the weight's shape, and (channels,) float32 scales, all positive:
+        a channel of zeros would have scale 0, which TensorRT's parser refuses.
+    """
+    others = tuple(i for i in range(weight.ndim) if i != axis)
+    scales = np.maximum(np.abs(weight).max(axis=others) / INT8_MAX, np.float32(_SMALLEST_SCALE))
+    scales = scales.astype(np.float32)
+    shape = [-1 if i == axis else 1 for i in range(weight.ndim)]
+    stored = np.rint(weight / scales.reshape(shape)).clip(-INT8_MAX, INT8_MAX)
+    return stored.astype(np.int8), scales
+
+
+def _copy(node: "onnx.NodeProto") -> "onnx.NodeProto":
+    import onnx
+
+    copy = onnx.NodeProto()
+    copy.CopyFrom(node)
+    return copy

@@ -1,0 +1,194 @@
+"""Stage 2, as the front door calls it: read the manifest, bring each wanted artifact up to date."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgepress.artifact import Artifact, Format
+from edgepress.dataset import DIGITS, Dataset, open_data
+from edgepress.errors import InputError, MissingRuntimeError
+from edgepress.files import require_disk
+from edgepress.manifest import Manifest
+from edgepress.progress import Progress, silent
+from edgepress.target import Target, target_of
+from optimize.calibration import CalibrationTable, Sample
+from optimize.recipe import Recipe, recipe_named, recipe_of_artifact, recipes_for, require_suits
+from optimize.step import CALIBRATORS, Calibrated, Step, requires, run, steps_for, versions
+
+_LOGGER = logging.getLogger(__name__)
+_DATA_OF_MODEL = {"vgg16-digits": DIGITS}
+_SIZE_SHARE = {"f32": 1.0, "f16": 0.5, "i8": 0.3, "i7": 0.3}
+
+
+@dataclass(frozen=True)
+class OptimizeRequest:
+    """What `edgepress optimize` is asked for.
+
+    Attributes:
+        folder: Has a manifest.json; artifacts are added to it.
+        target: Name of the target.
+        recipes: Names of recipes; None for all that suit the target.
+        data: Calibration DATA; None for the model's own, where it has some.
+        samples: Number of calibration pictures, ≥ 1.
+        seed: Of the draw.
+    """
+
+    folder: Path
+    target: str
+    recipes: tuple[str, ...] | None
+    data: str | None
+    samples: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """The calibration pictures, and their description."""
+
+    pictures: Dataset
+    sample: Sample
+
+
+def optimize_folder(request: OptimizeRequest, progress: Progress = silent) -> Manifest:
+    """Bring the artifacts of the wanted recipes up to date.
+
+    What is current is not made again, and then no framework is imported. The manifest is saved after
+    each artifact: an interrupted run goes on where it stopped.
+
+    Args:
+        request: What is wanted.
+        progress: Told "calibrate" per picture and "optimize" per artifact.
+
+    Returns:
+        The manifest with all wanted artifacts.
+
+    Raises:
+        InputError: Bad request, missing data, a changed parent, a missing package, or no disk.
+        ProofError: An artifact did not prove what its name promises; those before it are kept.
+    """
+    manifest = Manifest.load(request.folder)
+    steps = _plan(request, manifest)
+    drawn = _draw(request, manifest) if any(s.recipe.calibrated_on for s in steps) else None
+    sample = drawn.sample if drawn else None
+    pending = _pending(steps, manifest, sample)
+    _require_disk(pending, manifest)
+    table = _calibrate(pending, manifest, drawn, progress)
+    for done, step in enumerate(steps):
+        progress("optimize", done, len(steps))
+        if step in pending:
+            parent = requires(step, manifest)
+            artifact = run(step, manifest, step.key(parent, sample), _calibrated(table, parent))
+            manifest = manifest.with_artifact(artifact)
+            manifest.save()
+    progress("optimize", len(steps), len(steps))
+    return manifest
+
+
+def _plan(request: OptimizeRequest, manifest: Manifest) -> tuple[Step, ...]:
+    """The steps that the request asks for, with those of their parents; exported parents are verified."""
+    target = target_of(request.target)
+    if request.recipes is None:
+        recipes = _default_recipes(target, manifest)
+    else:
+        recipes = [recipe_named(name) for name in request.recipes]
+        for recipe in recipes:
+            require_suits(recipe, target)
+    steps = steps_for(recipes, target)
+    for step in steps:
+        versions(step.recipe)
+        if recipe_of_artifact(step.recipe.parent) is None:
+            requires(step, manifest)
+    return steps
+
+
+def _default_recipes(target: Target, manifest: Manifest) -> list[Recipe]:
+    """All recipes that suit the target, less those whose format was not exported or package is absent."""
+    suitable = recipes_for(target)
+    exported = [r for r in suitable if manifest.find(_exported_root(r)) is not None]
+    if not exported:
+        raise InputError(
+            f"{manifest.folder} has no artifact that can be optimized. Export the model with "
+            "--format onnx or --format tflite."
+        )
+    skipped = sorted({_exported_root(r) for r in suitable} - {_exported_root(r) for r in exported})
+    for root in skipped:
+        _LOGGER.warning("Recipes that start from %s are skipped: it was not exported.", root)
+    engines = [r for r in exported if r.format is Format.ENGINE]
+    if engines:
+        try:
+            versions(engines[0])
+        except MissingRuntimeError as error:
+            _LOGGER.warning("TensorRT-RTX engines are skipped. %s", error)
+            return [r for r in exported if r.format is not Format.ENGINE]
+    return exported
+
+
+def _exported_root(recipe: Recipe) -> str:
+    parent = recipe_of_artifact(recipe.parent)
+    return recipe.parent if parent is None else _exported_root(parent)
+
+
+def _draw(request: OptimizeRequest, manifest: Manifest) -> _Drawn:
+    model = manifest.model
+    data = request.data or _DATA_OF_MODEL.get(model.name)
+    if data is None:
+        raise InputError(
+            f"INT8 recipes need calibration pictures, and {model.name} has none of its own. Name them with "
+            "--data (an image folder, an .npz or `digits`), or choose --recipe without `static`."
+        )
+    if request.samples < 1:
+        raise InputError(f"--samples is {request.samples}, wanted at least 1. Give a larger number.")
+    pictures = open_data(data).calibration.sample(request.samples, request.seed)
+    return _Drawn(pictures, Sample.of(pictures, request.seed, model.preprocessing))
+
+
+def _pending(steps: Sequence[Step], manifest: Manifest, sample: Sample | None) -> tuple[Step, ...]:
+    """Steps whose artifact is missing, damaged or made from other things, or whose parent's is."""
+    found: list[Step] = []
+    for step in steps:
+        parent = manifest.find(step.recipe.parent)
+        made_anew = {other.artifact_id for other in found}
+        if (
+            parent is None
+            or parent.id in made_anew
+            or not manifest.is_current(step.artifact_id, step.key(parent, sample))
+        ):
+            found.append(step)
+    return tuple(found)
+
+
+def _require_disk(pending: Sequence[Step], manifest: Manifest) -> None:
+    needed = 0.0
+    for step in pending:
+        root = manifest.get(_exported_root(step.recipe))
+        needed += root.size_bytes * _SIZE_SHARE[step.recipe.weights.value]
+    if pending:
+        require_disk(manifest.folder, round(needed), f"Optimizing with {len(pending)} recipes")
+
+
+def _calibrate(
+    pending: Sequence[Step], manifest: Manifest, drawn: _Drawn | None, progress: Progress
+) -> CalibrationTable | None:
+    """The table with the ranges that the pending steps need; ranges of the same pictures are reused."""
+    if drawn is None or not any(step.recipe.calibrated_on for step in pending):
+        return None
+    table = CalibrationTable.load(manifest.folder)
+    if table is None or (table.model, table.sample) != (manifest.model.fingerprint, drawn.sample):
+        table = CalibrationTable(manifest.model.fingerprint, drawn.sample, {})
+    for artifact_id in dict.fromkeys(s.recipe.calibrated_on for s in pending if s.recipe.calibrated_on):
+        artifact = manifest.get(artifact_id)
+        if artifact.sha256 in table.graphs:
+            continue
+        inputs = drawn.pictures.inputs(manifest.model.preprocessing)
+        calibrate = CALIBRATORS[artifact.format]
+        ranges = calibrate(manifest.path_of(artifact), inputs, len(drawn.pictures), progress)
+        table = table.with_graph(artifact.sha256, ranges)
+        table.save(manifest.folder)
+    return table
+
+
+def _calibrated(table: CalibrationTable | None, parent: Artifact) -> Calibrated | None:
+    if table is None or parent.sha256 not in table.graphs:
+        return None
+    return Calibrated(table.ranges_of(parent.sha256), table.sample, table.fingerprint)

@@ -1,0 +1,295 @@
+"""Step: one recipe applied to one artifact: requires → apply → ensures.
+
+The file is made under a temporary name and takes its place only when it has proven itself: right
+precision, same signature, finite logits. So no artifact carries a name that its content has not earned.
+"""
+
+import importlib.metadata
+import logging
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import edgepress
+from edgepress.artifact import Artifact, Format, Precision, PrecisionShares, Proof, TensorSpec
+from edgepress.errors import InputError, MissingRuntimeError, ProofError
+from edgepress.files import atomic_path, sha256_of_json, sha256_of_path, size_bytes
+from edgepress.manifest import Manifest, ModelCard
+from edgepress.runners import litert_runner, onnxruntime_runner
+from edgepress.runners.runner import Runner
+from edgepress.target import ComputeCapability, Target
+from optimize.calibration import Ranges, Sample
+from optimize.calibration_onnx import ranges_of_onnx
+from optimize.calibration_tflite import ranges_of_tflite
+from optimize.engine_from_onnx import engine_from_onnx, tensorrt_rtx
+from optimize.inspection_onnx import inspect_onnx
+from optimize.inspection_tflite import inspect_tflite
+from optimize.onnx_fp16_from_fp32 import onnx_fp16_from_fp32
+from optimize.onnx_qdq_from_fp32 import onnx_qdq_from_fp32
+from optimize.onnx_tensorrt_qdq_from_fp32 import onnx_tensorrt_qdq_from_fp32
+from optimize.onnx_validity import require_valid_onnx
+from optimize.precision import Inspection, earned_precision, require_promise
+from optimize.recipe import RECIPES, Recipe, recipe_of_artifact
+from optimize.tflite_fp16_from_fp32 import tflite_fp16_from_fp32
+from optimize.tflite_int8_from_fp32 import tflite_int8_from_fp32
+
+_LOGGER = logging.getLogger(__name__)
+
+_SUFFIXES = {Format.ONNX: ".onnx", Format.TFLITE: ".tflite", Format.ENGINE: ".plan"}
+_EXTRAS = {
+    "onnx": "onnx",
+    "onnxruntime": "onnxruntime",
+    "litert-quantizer": "litert",
+    "ai-edge-litert": "litert",
+    "tensorrt-rtx": "tensorrt-rtx",
+}
+
+# A plan holds the weights of its source plus kernels. Seen: 1.00 × the source plus 0.3 to 2.5 MB, for
+# vgg16-digits and for VGG16, in each precision. INT8 weights kept as FP32 would exceed the bound.
+_PLAN_SHARE = (0.9, 1.25)
+_PLAN_KERNEL_BYTES = 3 << 20
+
+CALIBRATORS = {Format.ONNX: ranges_of_onnx, Format.TFLITE: ranges_of_tflite}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One recipe for one target and, for engines, one GPU generation."""
+
+    recipe: Recipe
+    target: Target
+    capability: ComputeCapability | None = None
+
+    @property
+    def artifact_id(self) -> str:
+        """Id of the artifact that the step makes, e.g. "engine-sm86-wf16_af16"."""
+        if self.capability is None:
+            return self.recipe.artifact_id
+        return self.recipe.artifact_id.replace("-", f"-{self.capability.value}-", 1)
+
+    @property
+    def path(self) -> str:
+        """File of the artifact, relative to the manifest's folder."""
+        return f"{self.artifact_id}{_SUFFIXES[self.recipe.format]}"
+
+    @property
+    def bound_to(self) -> str | None:
+        """Name of the target, if the artifact suits some targets only."""
+        bound = self.recipe.isas is not None or self.recipe.format is Format.ENGINE
+        return self.target.name if bound else None
+
+    def key(self, parent: Artifact, sample: Sample | None) -> str:
+        """Hash of everything that the result depends on."""
+        return sha256_of_json(
+            {
+                "parent": parent.sha256,
+                "recipe": self.recipe.name,
+                "target": self.bound_to,
+                "sample": sample.fingerprint if sample and self.recipe.calibrated_on else None,
+                "versions": versions(self.recipe),
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """Ranges of a step's parent, and what they come from."""
+
+    ranges: Ranges
+    sample: Sample
+    fingerprint: str
+
+
+def steps_for(recipes: Iterable[Recipe], target: Target) -> tuple[Step, ...]:
+    """The steps for these recipes and for the recipes of their parents, parents first."""
+    wanted: set[str] = set()
+    for recipe in recipes:
+        needed: Recipe | None = recipe
+        while needed is not None:
+            wanted.add(needed.name)
+            needed = recipe_of_artifact(needed.parent)
+    found: list[Step] = []
+    for recipe in RECIPES:  # the table has parents before children
+        if recipe.name not in wanted:
+            continue
+        if recipe.format is Format.ENGINE:
+            found.extend(Step(recipe, target, capability) for capability in target.capabilities)
+        else:
+            found.append(Step(recipe, target))
+    return tuple(found)
+
+
+def versions(recipe: Recipe) -> dict[str, str]:
+    """Versions of the packages that make the result.
+
+    Raises:
+        MissingRuntimeError: One of them is not installed.
+    """
+    found = {package: _version(package) for package in recipe.packages}
+    return {"edgepress": edgepress.__version__, **found}
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError as error:
+        raise MissingRuntimeError(package, _EXTRAS[package]) from error
+
+
+def requires(step: Step, manifest: Manifest) -> Artifact:
+    """The artifact that the step starts from, checked against its SHA-256.
+
+    Raises:
+        InputError: The manifest has none, or its file is missing or was changed.
+    """
+    parent = manifest.find(step.recipe.parent)
+    if parent is None:
+        name = step.recipe.parent.partition("-")[0]
+        raise InputError(
+            f"Recipe {step.recipe.name!r} needs {step.recipe.parent}, and {manifest.folder} has none. "
+            f"Export the model with --format {name}."
+        )
+    manifest.verify(parent)
+    return parent
+
+
+def run(step: Step, manifest: Manifest, key: str, calibrated: Calibrated | None) -> Artifact:
+    """Make the artifact of a step; the manifest is not changed.
+
+    Args:
+        step: What to make.
+        manifest: Has the parent.
+        key: Of the result, see `Step.key`.
+        calibrated: Ranges of the parent; None where there are none.
+
+    Returns:
+        The artifact, whose file is in place and proven.
+
+    Raises:
+        InputError: The parent is missing or changed, or a package is missing.
+        ProofError: The result did not prove what its name promises. Nothing is left behind.
+    """
+    parent = requires(step, manifest)
+    destination = manifest.folder / step.path
+    started_ns = time.perf_counter_ns()
+    with atomic_path(destination) as temporary:
+        made = _apply(step, manifest.path_of(parent), temporary, calibrated)
+        temporary.chmod(0o644)  # the TFLite writer makes an executable file
+        artifact = _ensures(step, parent, manifest.model, temporary)
+    provenance = {
+        **made,
+        "versions": versions(step.recipe),
+        "wall_time_ns": time.perf_counter_ns() - started_ns,
+    }
+    if calibrated is not None and step.recipe.calibrated_on:
+        provenance["calibration"] = {"fingerprint": calibrated.fingerprint, **calibrated.sample.to_json()}
+    return replace(artifact, key=key, provenance=provenance)
+
+
+def _apply(step: Step, source: Path, temporary: Path, calibrated: Calibrated | None) -> Mapping[str, Any]:
+    recipe, ranges = step.recipe, calibrated.ranges if calibrated else None
+    if step.capability is not None:
+        return engine_from_onnx(tensorrt_rtx(), source, temporary, step.capability)
+    if recipe.name == "onnx_wf16_af16":
+        return onnx_fp16_from_fp32(source, temporary, ranges)
+    if recipe.name == "tflite_wf16_af32":
+        return tflite_fp16_from_fp32(source, temporary)
+    if ranges is None:
+        raise InputError(f"Recipe {recipe.name!r} needs calibration pictures. Name them with --data.")
+    if recipe.family == "tensorrt":
+        return onnx_tensorrt_qdq_from_fp32(source, temporary, ranges)
+    if recipe.format is Format.TFLITE:
+        return tflite_int8_from_fp32(source, temporary, ranges)
+    return onnx_qdq_from_fp32(recipe, source, temporary, ranges)
+
+
+def _ensures(step: Step, parent: Artifact, model: ModelCard, path: Path) -> Artifact:
+    """Prove the produced file and describe it; `key` and `provenance` are filled in by the caller."""
+    recipe = step.recipe
+    if recipe.format is Format.ENGINE:
+        inputs, outputs, shares = _infer_engine(step, parent, path)
+    else:
+        inspection = inspect_onnx(path) if recipe.format is Format.ONNX else inspect_tflite(path)
+        require_promise(recipe, inspection)
+        _require_signature(recipe, parent, inspection)
+        if recipe.format is Format.ONNX:
+            require_valid_onnx(path, qdq_for_tensorrt=recipe.family == "tensorrt")
+        _require_finite_logits(recipe, model, path)
+        inputs, outputs = inspection.inputs, inspection.outputs
+        shares = inspection.shares(Proof.INSPECTED)
+    return Artifact(
+        id=step.artifact_id,
+        path=step.path,
+        format=recipe.format,
+        precision=earned_precision(shares),
+        runtimes=recipe.runtimes,
+        inputs=inputs,
+        outputs=outputs,
+        sha256=sha256_of_path(path),
+        size_bytes=size_bytes(path),
+        key="",
+        recipe=recipe.name,
+        parent=parent.id,
+        target=step.bound_to,
+        shares=shares,
+    )
+
+
+def _infer_engine(
+    step: Step, parent: Artifact, path: Path
+) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...], PrecisionShares]:
+    """What an engine holds, concluded from its source and its size: it opens on a GPU only."""
+    low, high = (round(share * parent.size_bytes) for share in _PLAN_SHARE)
+    size = size_bytes(path)
+    if not low <= size <= high + _PLAN_KERNEL_BYTES:
+        raise ProofError(
+            f"{step.artifact_id}: the plan has {size} bytes; from a source of {parent.size_bytes} wanted "
+            f"{low} to {high + _PLAN_KERNEL_BYTES}, so its weights are not in the source's precision. "
+            "Leave this recipe out for this model."
+        )
+    if parent.shares is not None:
+        shares = replace(parent.shares, proof=Proof.INFERRED)
+    else:
+        everything = {"int8": 0.0, "fp16": 0.0, "fp32": 1.0}  # an exported parent is FP32 throughout
+        shares = PrecisionShares(everything, everything, 0, 0, Proof.INFERRED)
+    return _for_batch_1(parent.inputs), _for_batch_1(parent.outputs), shares
+
+
+def _for_batch_1(specs: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
+    return tuple(replace(spec, shape=(1, *spec.shape[1:])) for spec in specs)
+
+
+def _require_signature(recipe: Recipe, parent: Artifact, inspection: Inspection) -> None:
+    integer_io = recipe.format is Format.TFLITE and recipe.activations.precision is Precision.INT8
+    for before, after in zip(
+        (*parent.inputs, *parent.outputs), (*inspection.inputs, *inspection.outputs), strict=True
+    ):
+        dtype = "int8" if integer_io else before.dtype
+        if (after.name, after.shape, after.dtype) != (before.name, before.shape, dtype):
+            raise ProofError(
+                f"{recipe.name}: wanted {before.name} {dtype} {before.shape}, got {after.name} {after.dtype} "
+                f"{after.shape}. Leave this recipe out for this model."
+            )
+
+
+def _require_finite_logits(recipe: Recipe, model: ModelCard, path: Path) -> None:
+    """Run the file once on the CPU, on noise that went through the model's own preprocessing."""
+    preprocessing = model.preprocessing
+    shape = (1, preprocessing.height, preprocessing.width, 3)
+    noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    runner: Runner
+    if recipe.format is Format.ONNX:
+        runner = onnxruntime_runner.on_cpu(path, 0)
+    else:
+        runner = litert_runner.on_cpu(path, 0)
+    with runner:
+        logits = runner.infer(preprocessing.normalize(noise))
+    if logits.shape != (1, model.class_count) or not np.all(np.isfinite(logits)):
+        raise ProofError(
+            f"{recipe.name}: wanted {model.class_count} finite logits, got {logits.shape} with "
+            f"{int(np.sum(~np.isfinite(logits)))} that are not finite. Leave this recipe out for this model."
+        )

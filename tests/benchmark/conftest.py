@@ -1,0 +1,121 @@
+"""A folder with tiny artifacts and a hand-made manifest, and a plan that takes no time."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmark.latency import Extent
+from benchmark.plan import QUICK, Plan
+from edgepress.artifact import Artifact, Format, Precision, Runtime, TensorSpec
+from edgepress.files import sha256_of_path
+from edgepress.manifest import Activation, Manifest, ModelCard
+from edgepress.preprocessing import Preprocessing, PreprocessMode
+
+SIDE, CLASSES = 8, 4
+MS = 1_000_000
+ANYWHERE = (Runtime.ONNXRUNTIME, Runtime.ONNXRUNTIME_CUDA, Runtime.ONNXRUNTIME_TENSORRT)
+FOR_TENSORRT = (Runtime.ONNXRUNTIME_TENSORRT, Runtime.TENSORRT_RTX, Runtime.ONNXRUNTIME_EMULATION)
+
+
+def write_onnx(path: Path, noise: float) -> None:
+    """Logits = mean colours times weights; `noise` moves the weights."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    rng = np.random.default_rng(3)
+    weights = rng.normal(0, 1, (SIDE * SIDE * 3, CLASSES)) + noise * rng.normal(0, 1, (1, CLASSES))
+    graph = helper.make_graph(
+        [
+            helper.make_node("Flatten", ["images"], ["flat"]),
+            helper.make_node("MatMul", ["flat", "w"], ["logits"]),
+        ],
+        "tiny",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, [None, SIDE, SIDE, 3])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [None, CLASSES])],
+        [numpy_helper.from_array(weights.astype(np.float32), "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, str(path))
+
+
+def artifact(
+    folder: Path,
+    name: str,
+    precision: Precision,
+    runtimes: tuple[Runtime, ...] = ANYWHERE,
+    file_format: Format = Format.ONNX,
+    recipe: str | None = None,
+) -> Artifact:
+    path = folder / name
+    return Artifact(
+        id=path.stem,
+        path=name,
+        format=file_format,
+        precision=precision,
+        runtimes=runtimes,
+        inputs=(TensorSpec("images", (None, SIDE, SIDE, 3), "float32"),),
+        outputs=(TensorSpec("logits", (None, CLASSES), "float32"),),
+        sha256=sha256_of_path(path),
+        size_bytes=path.stat().st_size,
+        key="k",
+        recipe=recipe,
+        parent="onnx-fp32" if recipe else None,
+    )
+
+
+@pytest.fixture
+def tiny_folder(tmp_path: Path) -> Path:
+    """onnx-fp32, -fp16 and -int8 (their names only), one graph for TensorRT and one engine; data.npz."""
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    for name, noise in (("onnx-fp32", 0), ("onnx-wf16_af16", 0), ("onnx-int8", 0.3), ("tensorrt-int8", 0.3)):
+        write_onnx(folder / f"{name}.onnx", noise)
+    (folder / "engine-sm86-int8.plan").write_bytes(b"engine")
+    manifest = Manifest(
+        folder,
+        ModelCard(
+            name="tiny",
+            source="made here",
+            fingerprint="f",
+            parameters=SIDE * SIDE * 3 * CLASSES,
+            class_count=CLASSES,
+            labels=None,
+            preprocessing=Preprocessing(PreprocessMode.TF, SIDE, SIDE),
+            activation=Activation.SOFTMAX,
+        ),
+        (
+            artifact(folder, "onnx-fp32.onnx", Precision.FP32),
+            artifact(folder, "onnx-wf16_af16.onnx", Precision.FP16, recipe="onnx_wf16_af16"),
+            artifact(folder, "onnx-int8.onnx", Precision.INT8, recipe="onnx_static_wi8_ai8"),
+            artifact(folder, "tensorrt-int8.onnx", Precision.INT8, FOR_TENSORRT, recipe="tensorrt_x"),
+            artifact(
+                folder,
+                "engine-sm86-int8.plan",
+                Precision.INT8,
+                (Runtime.TENSORRT_RTX,),
+                Format.ENGINE,
+                "engine_x",
+            ),
+        ),
+    )
+    manifest.save()
+    rng = np.random.default_rng(5)
+    images = rng.integers(0, 256, (12, SIDE, SIDE, 3)).astype(np.uint8)
+    np.savez(tmp_path / "data.npz", images=images, labels=rng.integers(0, CLASSES, 12))
+    return folder
+
+
+@pytest.fixture
+def tiny_data(tiny_folder: Path) -> str:
+    """12 labelled pictures for the tiny model."""
+    return str(tiny_folder.parent / "data.npz")
+
+
+@pytest.fixture
+def tiny_plan(monkeypatch: pytest.MonkeyPatch) -> Plan:
+    """3 pairs of 2 ms; also what `quick` means in the stage."""
+    plan = replace(QUICK, warm_up=Extent(MS, 2), pairs=3, settle=Extent(0, 1), block=Extent(2 * MS, 5))
+    monkeypatch.setattr("benchmark.stage.QUICK", plan)
+    return plan

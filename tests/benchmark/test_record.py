@@ -1,0 +1,54 @@
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import pytest
+
+from benchmark.record import from_json, to_json
+
+
+class Colour(str, Enum):
+    RED = "red"
+
+
+@dataclass(frozen=True)
+class Inner:
+    pair: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Outer:
+    count: int
+    share: float
+    colour: Colour
+    inner: Inner | None
+    many: tuple[int, ...]
+    extra: Mapping[str, Any]
+
+
+VALUE = Outer(3, 0.5, Colour.RED, Inner((1.0, 2.0)), (1, 2, 3), {"a": [1]})
+
+
+def test_from_json_is_the_inverse_of_to_json() -> None:
+    assert from_json(Outer, json.loads(json.dumps(to_json(VALUE)))) == VALUE
+    assert from_json(Outer, {**to_json(VALUE), "inner": None}).inner is None
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("count", "3", "Outer.count: wanted int, got str"),
+        ("count", True, "Outer.count: wanted int, got bool"),
+        ("share", None, "Outer.share: wanted float"),
+        ("colour", "blue", "'blue' is not a valid Colour"),
+        ("many", 1, "Outer.many: wanted list"),
+        ("inner", {"pair": [1]}, "Inner.pair: wanted 2 values, got 1"),
+        ("inner", [], "wanted an object for Inner"),
+        ("stranger", 1, "missing or unknown fields: stranger"),
+    ],
+)
+def test_from_json_names_what_is_wrong(field: str, value: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        from_json(Outer, {**to_json(VALUE), field: value})

@@ -1,0 +1,178 @@
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmark.measurement import Accuracy, Basis, Results, Speedup, Status
+from benchmark.plan import Plan
+from benchmark.report import html, markdown, write_report
+from benchmark.report_plots import place_labels, relative_samples
+from benchmark.report_text import (
+    decibels,
+    measured_table,
+    megabytes,
+    milliseconds,
+    percent,
+    summary,
+    times,
+)
+from benchmark.stage import BenchmarkRequest, benchmark_folder
+from edgepress.artifact import Device
+from edgepress.errors import InputError
+
+
+@pytest.fixture
+def results(tiny_folder: Path, tiny_data: str, tiny_plan: Plan) -> Results:
+    return benchmark_folder(
+        BenchmarkRequest(tiny_folder, Device.CPU, None, tiny_data, quick=True, threads=1, limit=None, seed=0)
+    )
+
+
+def accuracy(top1: float | None, p: float | None = None) -> Accuracy:
+    return Accuracy(200, top1, top1, 0.985, 30.0, logits_identical=False, mcnemar_p=p, note=None)
+
+
+def with_int8(results: Results, speedup: Speedup, found: Accuracy) -> Results:
+    rows = tuple(
+        replace(row, speedup=speedup, accuracy=found)
+        if row.artifact == "onnx-int8" and row.status is Status.OK
+        else row
+        for row in results.results
+    )
+    return replace(results, results=rows)
+
+
+FASTER = Speedup(2.5, (2.4, 2.6), "onnx-fp32", Basis.PAIRED, (2.5,))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (milliseconds(474_686), "0.475"),
+        (milliseconds(3_768_325), "3.77"),
+        (milliseconds(204_123_456), "204.1"),
+        (milliseconds(None), "–"),
+        (megabytes(981_061), "1.0"),
+        (megabytes(553_388_688), "553"),
+        (megabytes(None), "–"),
+        (percent(0.97829), "97.83"),
+        (percent(None), "–"),
+        (times(None), "–"),
+        (times(FASTER), "2.50× [2.40, 2.60]"),
+        (times(replace(FASTER, basis=Basis.DEFINITION)), "1 (baseline)"),
+        (decibels(None), "–"),
+        (decibels(accuracy(None)), "30.0"),
+        (decibels(replace(accuracy(None), logit_snr_db=None, logits_identical=True)), "identical"),
+        (decibels(replace(accuracy(None), logit_snr_db=None)), "–"),
+    ],
+)
+def test_figures(text: str, expected: str) -> None:
+    assert text == expected
+
+
+def test_write_report_has_every_row_and_reason(results: Results, tiny_folder: Path) -> None:
+    paths = write_report(tiny_folder)
+    assert paths == (tiny_folder / "report.md", tiny_folder / "report.html")
+    for path in paths:
+        text = path.read_text(encoding="utf-8").replace("&#39;", "'")
+        for row in results.results:
+            assert row.artifact in text
+            assert row.reason is None or row.reason in text
+            assert all(warning in text for warning in row.warnings)
+            if row.latency is not None:
+                assert milliseconds(row.latency.median_ns) in text
+
+
+def test_html_needs_nothing_else(results: Results) -> None:
+    page = html(results)
+    assert page.count("<svg") == 2
+    assert "<script" not in page
+    links = set(re.findall(r"https?://[^\"'\s<>]+", page))
+    assert all(link.startswith("http://www.w3.org/") for link in links)  # namespaces of SVG
+    assert not re.search(r"(?:src|href)=\"(?!#)", page)
+    assert "#010203" not in page  # the theme's own colours are in place
+    assert "var(--ink)" in page
+
+
+def test_html_escapes_what_the_user_named(results: Results) -> None:
+    page = html(replace(results, data=replace(results.data, source="<b>&")))
+    assert "<b>&" not in page
+    assert "&lt;b&gt;&amp;" in page
+
+
+def test_markdown_table_has_as_many_cells_in_every_line(results: Results) -> None:
+    failed = replace(results.results[1], status=Status.FAILED, reason="a | b")
+    text = markdown(replace(results, results=(results.results[0], failed, *results.results[2:])))
+    tables = [block for block in text.split("\n\n") if block.startswith("|")]
+    assert len(tables) == 2
+    for table in tables:
+        assert len({line.replace("\\|", "").count("|") for line in table.splitlines()}) == 1
+    assert "a \\| b" in text
+
+
+def test_measured_table_numbers_each_note_once(results: Results) -> None:
+    table = measured_table(results)
+    assert len(set(table.notes)) == len(table.notes)
+    for row in table.rows:
+        for number in filter(None, row[-1].split(", ")):
+            assert 1 <= int(number) <= len(table.notes)
+
+
+def test_summary_names_the_best_speedup_and_its_cost(results: Results) -> None:
+    base = replace(results, baseline=replace(results.baseline, top1=0.99))
+    first = summary(with_int8(base, FASTER, accuracy(0.98, 0.5)))[0]
+    assert "onnx-int8 (INT8) runs 2.50 times as fast as onnx-fp32 on onnxruntime" in first
+    assert "interval 2.40 to 2.60" in first
+    assert "at 100% of its size" in first
+    assert "top-1 is 98.00 % on 200 pictures (-1.00 points, within chance (McNemar p = 0.5))" in first
+
+
+def test_summary_without_labels_tells_the_agreement(results: Results) -> None:
+    base = replace(results, baseline=replace(results.baseline, top1=None))
+    first = summary(with_int8(base, FASTER, accuracy(None)))[0]
+    assert "the same top class as FP32 on 98.50 % of 200 pictures" in first
+
+
+def test_summary_does_not_claim_what_the_interval_does_not_show(results: Results) -> None:
+    slow = Speedup(1.1, (0.9, 1.3), "onnx-fp32", Basis.PAIRED, (1.1,))
+    rows = tuple(replace(row, speedup=slow) if row.speedup else row for row in results.results)
+    assert summary(replace(results, results=rows))[0].startswith("No version is shown to be faster")
+
+
+def test_html_of_a_run_in_which_nothing_ran(results: Results) -> None:
+    rows = tuple(
+        replace(row, status=Status.SKIPPED, reason="r", latency=None, speedup=None, accuracy=None)
+        for row in results.results
+    )
+    assert "No version is shown" in html(replace(results, results=rows))
+
+
+def test_relative_samples_have_their_median_at_the_inverse_speedup(results: Results) -> None:
+    for row in results.results:
+        if row.speedup is not None:
+            assert np.median(relative_samples(row)) == pytest.approx(1 / row.speedup.median)
+
+
+def test_place_labels_writes_no_label_over_another() -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 4.6))
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    points = [(1 + i / 50, 50.0, 300.0, f"tflite-static_wi8_ai8 {i}") for i in range(8)]
+    axes.set_xlim(0, 3)
+    axes.set_ylim(0, 100)
+    figure.canvas.draw()
+    boxes = [label.get_window_extent() for label in place_labels(axes, points)]
+    for i, box in enumerate(boxes):
+        assert axes.bbox.x0 <= box.x0
+        assert box.x1 <= axes.bbox.x1
+        assert not any(box.overlaps(other) for other in boxes[i + 1 :])
+
+
+def test_write_report_without_results_says_how_to_make_them(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="No results.json in .*edgepress benchmark"):
+        write_report(tmp_path)

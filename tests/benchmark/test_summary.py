@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+
+from benchmark.interleave import Run
+from benchmark.measurement import Basis
+from benchmark.memory import Residence
+from benchmark.summary import latency_of, own_speedup, paired_speedup, percentile_ns, quotient, relative_width
+
+
+def run(*blocks_ns: tuple[int, ...]) -> Run:
+    return Run(100, 50, 7, blocks_ns, 1000, Residence(3000, 4000), "fake")
+
+
+def test_latency_of_keeps_every_sample() -> None:
+    found = latency_of(run((10, 30), (20, 1000)))
+    assert found.samples_ns == (10, 30, 20, 1000)
+    assert found.block_counts == (2, 2)
+    assert (found.median_ns, found.min_ns) == (25, 10)
+    assert (found.load_ns, found.first_ns, found.warm_up_count) == (100, 50, 7)
+    assert found.cv == pytest.approx(np.std([10, 30, 20, 1000]) / 265)
+
+
+@pytest.mark.parametrize(("share", "needed"), [(0.9, 64), (0.99, 662)])
+def test_percentile_ns_needs_enough_samples(share: float, needed: int) -> None:
+    samples_ns = np.arange(needed, dtype=np.float64)
+    assert percentile_ns(samples_ns[1:], share) is None
+    found = percentile_ns(samples_ns, share)
+    assert found is not None
+    assert np.mean(samples_ns <= found) >= share
+    assert found in samples_ns
+
+
+def test_paired_speedup_cancels_what_slows_both() -> None:
+    drift = (1, 1, 5, 5, 1, 2)
+    baseline = run(*((200 * d, 200 * d) for d in drift))
+    variant = run(*((100 * d, 100 * d) for d in drift))
+    found = paired_speedup(variant, baseline, "fp32", 0)
+    assert (found.median, found.ci95, found.against, found.basis) == (2, (2, 2), "fp32", Basis.PAIRED)
+    assert found.pair_ratios == (2.0,) * 6
+
+
+def test_paired_speedup_interval_holds_the_median_and_is_seeded() -> None:
+    baseline = run(*((int(ns),) for ns in np.random.default_rng(1).normal(1000, 100, 16)))
+    variant = run(*((800,) for _ in range(16)))
+    found = paired_speedup(variant, baseline, "fp32", 4)
+    low, high = found.ci95
+    assert low < found.median < high
+    assert found == paired_speedup(variant, baseline, "fp32", 4)
+    assert relative_width(found) == pytest.approx((high - low) / found.median)
+
+
+def test_own_speedup_is_one_by_definition() -> None:
+    assert own_speedup("fp32").median == 1
+    assert own_speedup("fp32").basis is Basis.DEFINITION
+
+
+def test_quotient_divides_two_paired_speedups() -> None:
+    fast = paired_speedup(run((10,), (10,)), run((40,), (40,)), "fp32", 0)
+    slow = paired_speedup(run((10,), (10,)), run((20,), (20,)), "fp32", 0)
+    found = quotient(fast, slow, "fp16", 0)
+    assert (found.median, found.ci95, found.against, found.basis) == (2, (2, 2), "fp16", Basis.QUOTIENT)

@@ -1,0 +1,112 @@
+"""Fixtures that several rooms share: the embedded model, exported and optimized once per test session."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Cli = Callable[..., "subprocess.CompletedProcess[str]"]
+
+# As at the front door: before any framework is imported.
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+@pytest.fixture(scope="session")
+def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Cache of trained weights for this session only: nothing of the user's is read or written."""
+    return tmp_path_factory.mktemp("cache")
+
+
+def _run(cache: Path, *arguments: str | Path, timeout: float = 900) -> "subprocess.CompletedProcess[str]":
+    environment = {**os.environ, "XDG_CACHE_HOME": str(cache)}
+    command = [sys.executable, "-m", "edgepress.cli", *map(str, arguments)]
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=timeout, check=False
+    )
+
+
+@pytest.fixture(scope="session")
+def cli(session_cache: Path) -> Cli:
+    """Runs `edgepress …` in a process of its own and gives its exit code and output."""
+
+    def run(*arguments: str | Path, timeout: float = 900) -> "subprocess.CompletedProcess[str]":
+        return _run(session_cache, *arguments, timeout=timeout)
+
+    return run
+
+
+def _succeed(done: "subprocess.CompletedProcess[str]") -> None:
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="session")
+def digits_folder(cli: Cli, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """vgg16-digits, trained and exported in three formats. Read-only: see `copy_of`."""
+    folder = tmp_path_factory.mktemp("digits") / "exported"
+    _succeed(cli("export", "vgg16-digits", "--out", folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def digits_optimized(cli: Cli, digits_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with every recipe for this machine applied. Read-only: see `copy_of`."""
+    folder = tmp_path_factory.mktemp("digits") / "optimized"
+    shutil.copytree(digits_folder, folder)
+    _succeed(cli("optimize", folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def vgg16_folder(cli: Cli, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Full-size VGG16 with random weights (seed 0), exported in three formats. Tests that use it are slow."""
+    folder = tmp_path_factory.mktemp("full") / "vgg16"
+    _succeed(cli("export", "vgg16", "--weights", "random", "--out", folder))
+    return folder
+
+
+@pytest.fixture
+def copy_of(tmp_path: Path) -> Callable[[Path], Path]:
+    """Gives a copy of a read-only folder that the test may change."""
+
+    def copy(folder: Path) -> Path:
+        return Path(shutil.copytree(folder, tmp_path / folder.name))
+
+    return copy
+
+
+@pytest.fixture(scope="session")
+def photos_folder() -> Path:
+    """Real photos (class/*.jpg), where EDGEPRESS_PHOTOS names them."""
+    folder = os.environ.get("EDGEPRESS_PHOTOS")
+    if not folder:
+        pytest.skip("EDGEPRESS_PHOTOS is not set: no folder of real photos")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def reference_folder() -> Path:
+    """Folder of reference_vgg16.keras, calibration/ and evaluation/, where EDGEPRESS_REFERENCE names it."""
+    folder = os.environ.get("EDGEPRESS_REFERENCE")
+    if not folder:
+        pytest.skip("EDGEPRESS_REFERENCE is not set: no full-size VGG16 with real weights")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def sample_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An image folder of crops of scikit-learn's two sample photos: china/*.png and flower/*.png, 224×224."""
+    from PIL import Image
+    from sklearn.datasets import load_sample_images
+
+    folder = tmp_path_factory.mktemp("photos")
+    for name, photo in zip(("china", "flower"), load_sample_images().images, strict=True):
+        (folder / name).mkdir()
+        for i, left in enumerate(range(0, 416, 60)):
+            crop = photo[100:324, left : left + 224]
+            Image.fromarray(crop).save(folder / name / f"{i}.png")
+    return folder

@@ -1,0 +1,267 @@
+"""The stage on a small model, and on vgg16-digits with every recipe."""
+
+import importlib.metadata
+import json
+import logging
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from edgepress.artifact import Format, Precision, Proof
+from edgepress.errors import InputError, MissingRuntimeError, ProofError
+from edgepress.files import sha256_of_file
+from edgepress.manifest import Manifest
+from edgepress.target import ComputeCapability, target_of
+from optimize import step
+from optimize.calibration import CALIBRATION, CalibrationTable
+from optimize.recipe import recipe_named
+from optimize.stage import OptimizeRequest, optimize_folder
+
+INT8, TENSORRT, FP16 = "onnx_static_wi7_au8", "tensorrt_static_wi8_ai8", "onnx_wf16_af16"
+TARGET = "linux-x64-avx2"
+
+
+def request_for(folder: Path, *recipes: str, data: Path | None = None, **changes: object) -> OptimizeRequest:
+    made = OptimizeRequest(folder, TARGET, recipes or None, str(data) if data else None, 8, 0)
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def hashes(manifest: Manifest) -> dict[str, str]:
+    return {artifact.id: artifact.sha256 for artifact in manifest.artifacts}
+
+
+def test_optimize_folder_proves_and_records_each_artifact(folder: Path, npz: Path) -> None:
+    states: list[tuple[str, int, int]] = []
+    made = optimize_folder(
+        request_for(folder, FP16, INT8, TENSORRT, data=npz), lambda *state: states.append(state)
+    )
+    assert Manifest.load(folder) == made
+    precisions = {a.id: a.precision for a in made.artifacts}
+    assert precisions == {
+        "onnx-fp32": Precision.FP32,
+        "onnx-wf16_af16": Precision.FP16,
+        "onnx-static_wi7_au8": Precision.INT8,
+        "tensorrt-static_wi8_ai8": Precision.INT8,
+    }
+    int8 = made.get("onnx-static_wi7_au8")
+    assert (int8.parent, int8.recipe, int8.target) == ("onnx-fp32", INT8, TARGET)
+    assert int8.shares is not None
+    assert int8.shares.proof is Proof.INSPECTED
+    table = CalibrationTable.load(folder)
+    assert table is not None
+    assert int8.provenance["calibration"]["fingerprint"] == table.fingerprint
+    assert int8.provenance["calibration"]["pictures"] == list(table.sample.pictures)
+    assert len(table.sample.pictures) == 8
+    assert made.get("onnx-wf16_af16").provenance["largest_activation"] > 0
+    assert states[:8] == [("calibrate", i, 8) for i in range(1, 9)]
+    assert [s[1:] for s in states if s[0] == "optimize"] == [(0, 3), (1, 3), (2, 3), (3, 3)]
+
+
+def test_optimize_folder_is_reproducible_and_seed_changes_the_sample(
+    folder: Path, npz: Path, copy_of: Callable[[Path], Path]
+) -> None:
+    other = shutil.copytree(folder, folder.with_name("other"))
+    first = optimize_folder(request_for(folder, INT8, TENSORRT, data=npz))
+    second = optimize_folder(request_for(other, INT8, TENSORRT, data=npz))
+    assert hashes(first) == hashes(second)
+    assert (folder / CALIBRATION).read_bytes() == (other / CALIBRATION).read_bytes()
+    third = optimize_folder(request_for(other, INT8, data=npz, seed=1))
+    pictures = [m.get("onnx-static_wi7_au8").provenance["calibration"]["pictures"] for m in (first, third)]
+    assert pictures[0] != pictures[1]
+    assert hashes(first)["onnx-static_wi7_au8"] != hashes(third)["onnx-static_wi7_au8"]
+
+
+def test_optimize_folder_calibrates_once_for_the_same_pictures(
+    folder: Path, npz: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    optimize_folder(request_for(folder, INT8, data=npz))
+
+    def refuse(*arguments: object) -> dict[str, object]:
+        raise AssertionError("calibrated again")
+
+    monkeypatch.setitem(step.CALIBRATORS, Format.ONNX, refuse)
+    optimize_folder(request_for(folder, TENSORRT, data=npz))
+    with pytest.raises(AssertionError, match="calibrated again"):
+        optimize_folder(request_for(folder, TENSORRT, data=npz, samples=9))
+
+
+def test_optimize_folder_builds_parents_of_engines_first(folder: Path, npz: Path) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    made = optimize_folder(request_for(folder, "engine_static_wi8_ai8", data=npz))
+    ids = [artifact.id for artifact in made.artifacts]
+    assert ids == [
+        "onnx-fp32",
+        "tensorrt-static_wi8_ai8",
+        "engine-sm86-static_wi8_ai8",
+        "engine-sm89-static_wi8_ai8",
+    ]
+    engine = made.get("engine-sm86-static_wi8_ai8")
+    assert engine.path == "engine-sm86-static_wi8_ai8.plan"
+    assert engine.precision is Precision.INT8
+    assert engine.shares is not None
+    assert engine.shares.proof is Proof.INFERRED
+    assert engine.inputs[0].shape == (1, 8, 8, 3)
+
+
+def test_optimize_folder_keeps_what_is_current_and_loads_no_framework(folder: Path, npz: Path) -> None:
+    made = optimize_folder(request_for(folder, FP16, INT8, TENSORRT, data=npz))
+    before = {a.path: (folder / a.path).stat().st_mtime_ns for a in made.artifacts}
+    code = (
+        "import sys; from pathlib import Path; from optimize.stage import *\n"
+        f"optimize_folder(OptimizeRequest(Path({str(folder)!r}), {TARGET!r}, {(FP16, INT8, TENSORRT)!r}, "
+        f"{str(npz)!r}, 8, 0))\n"
+        "frameworks = {'onnx', 'onnxruntime', 'tensorflow', 'ai_edge_litert', 'litert_quantizer'}\n"
+        "print(sorted(frameworks & set(sys.modules)))"
+    )
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, check=True)
+    assert done.stdout.strip() == "[]"
+    assert {a.path: (folder / a.path).stat().st_mtime_ns for a in made.artifacts} == before
+
+
+def test_optimize_folder_makes_a_changed_artifact_anew(folder: Path) -> None:
+    made = optimize_folder(request_for(folder, FP16))
+    path = folder / "onnx-wf16_af16.onnx"
+    path.write_bytes(path.read_bytes() + b"x")
+    optimize_folder(request_for(folder, FP16))
+    assert sha256_of_file(path) == made.get("onnx-wf16_af16").sha256
+
+
+def test_optimize_folder_refuses_a_changed_parent(folder: Path) -> None:
+    optimize_folder(request_for(folder, FP16))
+    path = folder / "onnx-fp32.onnx"
+    path.write_bytes(path.read_bytes() + b"x")
+    with pytest.raises(InputError, match=r"onnx-fp32: .* was changed: SHA-256"):
+        optimize_folder(request_for(folder, FP16))
+
+
+def test_optimize_folder_names_the_format_that_was_not_exported(folder: Path) -> None:
+    with pytest.raises(InputError, match="needs tflite-fp32, and .* has none. .*--format tflite"):
+        optimize_folder(request_for(folder, "tflite_wf16_af32"))
+
+
+def test_optimize_folder_refuses_a_folder_with_nothing_to_optimize(folder: Path) -> None:
+    replace(Manifest.load(folder), artifacts=()).save()
+    with pytest.raises(InputError, match="no artifact that can be optimized.*--format onnx"):
+        optimize_folder(request_for(folder))
+
+
+def test_optimize_folder_asks_for_data_when_a_recipe_calibrates(folder: Path) -> None:
+    with pytest.raises(InputError, match="tiny has none of its own. Name them with --data"):
+        optimize_folder(request_for(folder, INT8))
+
+
+def test_optimize_folder_refuses_zero_samples(folder: Path, npz: Path) -> None:
+    with pytest.raises(InputError, match="--samples is 0, wanted at least 1"):
+        optimize_folder(request_for(folder, INT8, data=npz, samples=0))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        ("onnx_static_wi8_ai8", "does not suit target 'linux-x64-avx2'.*--recipe onnx_static_wi7_au8"),
+        ("onnx_static_wi7_au", "Did you mean 'onnx_static_wi7_au8'"),
+    ],
+)
+def test_optimize_folder_refuses_the_recipe(folder: Path, recipe: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        optimize_folder(request_for(folder, recipe))
+
+
+def test_optimize_folder_refuses_when_the_disk_is_full(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(folder)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=100))
+    with pytest.raises(InputError, match="Optimizing with 1 recipes needs about"):
+        optimize_folder(request_for(folder, FP16))
+    assert not (folder / "onnx-wf16_af16.onnx").exists()
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt(), ProofError("not proven")])
+def test_optimize_folder_leaves_nothing_behind_when_a_step_fails(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, failure: BaseException
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise failure
+
+    before = sorted(p.name for p in folder.iterdir())
+    monkeypatch.setattr(step, "_require_finite_logits", fail)
+    with pytest.raises(type(failure)):
+        optimize_folder(request_for(folder, FP16))
+    assert sorted(p.name for p in folder.iterdir()) == before
+    assert Manifest.load(folder).find("onnx-wf16_af16") is None
+
+
+@pytest.fixture
+def without_tensorrt_rtx(monkeypatch: pytest.MonkeyPatch) -> None:
+    version = importlib.metadata.version
+
+    def absent(name: str) -> str:
+        if name == "tensorrt-rtx":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return version(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", absent)
+
+
+@pytest.mark.usefixtures("without_tensorrt_rtx")
+def test_optimize_folder_skips_engines_with_a_warning_when_package_is_absent(
+    folder: Path, npz: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        made = optimize_folder(request_for(folder, data=npz))
+    assert not [a for a in made.artifacts if a.format is Format.ENGINE]
+    warnings = [r.getMessage() for r in caplog.records if r.name == "optimize.stage"]
+    assert len([w for w in warnings if "engines are skipped" in w and "tensorrt-rtx" in w]) == 1
+    assert len([w for w in warnings if "start from tflite-fp32 are skipped" in w]) == 1
+
+
+@pytest.mark.usefixtures("without_tensorrt_rtx")
+def test_optimize_folder_refuses_engines_when_asked_for_and_package_is_absent(folder: Path) -> None:
+    with pytest.raises(MissingRuntimeError, match="'tensorrt-rtx' is not installed"):
+        optimize_folder(request_for(folder, "engine_wf16_af16"))
+
+
+def test_engine_proof_refuses_a_plan_of_the_wrong_size(folder: Path, tmp_path: Path) -> None:
+    manifest = Manifest.load(folder)
+    engine = step.Step(recipe_named("engine_wf32_af32"), target_of(TARGET), ComputeCapability.SM86)
+    for size in (100, 40_000_000):
+        (tmp_path / "x.plan").write_bytes(b"\0" * size)
+        with pytest.raises(ProofError, match=f"engine-sm86-wf32_af32: the plan has {size} bytes"):
+            step._ensures(engine, manifest.get("onnx-fp32"), manifest.model, tmp_path / "x.plan")
+
+
+def test_digits_optimized_holds_every_recipe_and_its_precision(digits_optimized: Path) -> None:
+    manifest = Manifest.load(digits_optimized)
+    found = {a.id: a.precision for a in manifest.artifacts if a.recipe}
+    for artifact in manifest.artifacts:
+        manifest.verify(artifact)
+    expected = {"onnx-wf16_af16": "fp16", "tensorrt-static_wi8_ai8": "int8", "tflite-static_wi8_ai8": "int8"}
+    expected["tflite-wf16_af32"] = "mixed"  # FP16 weights, FP32 arithmetic
+    assert {name: found[name].value for name in expected} == expected
+    assert len([a for a in manifest.artifacts if a.id.startswith("onnx-static_")]) == 1
+
+
+def test_digits_optimized_tflite_is_integer_from_input_to_output(digits_optimized: Path) -> None:
+    manifest = Manifest.load(digits_optimized)
+    int8, exported = manifest.get("tflite-static_wi8_ai8"), manifest.get("tflite-fp32")
+    assert [s.name for s in (*int8.inputs, *int8.outputs)] == ["images", "logits"]
+    assert {s.dtype for s in (*int8.inputs, *int8.outputs)} == {"int8"}
+    assert all(s.quantization is not None for s in (*int8.inputs, *int8.outputs))
+    assert int8.shares is not None
+    assert int8.shares.casts == 0
+    assert int8.size_bytes < 0.3 * exported.size_bytes
+    assert manifest.get("tflite-wf16_af32").size_bytes < 0.51 * exported.size_bytes
+
+
+def test_digits_optimized_draws_calibration_from_the_training_part(digits_optimized: Path) -> None:
+    from edgepress.dataset import digits
+
+    train, held_out = digits()
+    used = set(json.loads((digits_optimized / CALIBRATION).read_text())["pictures"])
+    assert used <= {p.sha256 for p in train.pictures}
+    assert len(used - {p.sha256 for p in held_out.pictures}) >= len(used) - 1  # two digits may be alike

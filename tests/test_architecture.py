@@ -1,0 +1,96 @@
+"""The rooms keep to themselves: who may import whom, and nobody loads a framework by being imported."""
+
+import ast
+import importlib.metadata
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+STAGES = ("export", "optimize", "benchmark")
+FRAMEWORKS = {
+    *("ai_edge_litert", "h5py", "jinja2", "keras", "litert_quantizer", "matplotlib", "onnx", "onnxruntime"),
+    *("PIL", "sklearn", "tensorflow", "tensorrt", "tensorrt_rtx", "tf2onnx"),
+}
+FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "misc"}
+
+
+def modules() -> list[Path]:
+    return [p for room in ("edgepress", *STAGES) for p in sorted((ROOT / room).rglob("*.py"))]
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            assert node.module is not None
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def is_below(module: str, package: str) -> bool:
+    return module == package or module.startswith(package + ".")
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_import_direction_holds(path: Path) -> None:
+    room = path.relative_to(ROOT).parts[0]
+    front_door = is_below(".".join(path.relative_to(ROOT).parts), "edgepress.cli")
+    for module in imports_of(path):
+        if room in STAGES:
+            others = [stage for stage in STAGES if stage != room]
+            assert not any(is_below(module, other) for other in others), f"{room} imports {module}"
+        if room == "edgepress" and not front_door:
+            assert not any(is_below(module, stage) for stage in STAGES), f"the core imports {module}"
+        if not front_door:
+            assert not is_below(module, "edgepress.cli"), f"{path.name} imports the front door"
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "edgepress" / "runners").glob("*_runner.py")), ids=lambda p: p.name
+)
+def test_runner_leaf_imports_no_other_leaf(path: Path) -> None:
+    leaves = {p.stem for p in path.parent.glob("*_runner.py")} - {path.stem}
+    assert not {module.rsplit(".", 1)[-1] for module in imports_of(path)} & leaves
+
+
+def test_file_names_say_what_is_inside() -> None:
+    assert not [p for p in modules() if p.stem in FORBIDDEN_NAMES]
+
+
+def test_importing_every_room_loads_no_framework() -> None:
+    names = [
+        ".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        for p in modules()
+        if p.name != "__main__.py"
+    ]
+    code = (
+        "import importlib, sys\n"
+        f"for name in {names!r}: importlib.import_module(name)\n"
+        f"print(sorted(set(m.split('.')[0] for m in sys.modules) & set({sorted(FRAMEWORKS)!r})))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_no_other_distribution_owns_our_import_names() -> None:
+    owners = importlib.metadata.packages_distributions()
+    for name in ("edgepress", *STAGES):
+        assert set(owners.get(name, [])) <= {"edgepress"}
+        found = importlib.util.find_spec(name)
+        assert found is not None
+        assert found.origin is not None
+        assert Path(found.origin).is_relative_to(ROOT)
+
+
+def test_device_side_reads_as_python_3_10() -> None:
+    for path in modules():
+        parts = path.relative_to(ROOT).parts
+        if parts[0] == "benchmark" or (parts[0] == "edgepress" and parts[1] != "cli"):
+            ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 10))
