@@ -16,13 +16,13 @@ PYTHON  ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 VENV      := .venv
 BIN       := $(VENV)/bin
 EDGEPRESS := $(BIN)/edgepress
-NEEDS_DATA := $(filter all optimize benchmark report,$(or $(MAKECMDGOALS),all))
+NEEDS_DATA := $(filter all optimize benchmark,$(or $(MAKECMDGOALS),all))
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .PHONY: all setup preflight export optimize benchmark report test check clean help
 
-all: report ## everything: setup, export, optimize, benchmark, report (the default)
+all: benchmark ## everything: setup, export, optimize, benchmark with its report (the default)
 
 setup: $(VENV)/.installed ## make .venv and install edgepress with all CPU runtimes
 
@@ -43,7 +43,7 @@ optimize: export ## FP16, INT8 and TensorRT-RTX engines of what was exported (DA
 benchmark: optimize ## latency, memory, accuracy of each version against FP32   (DATA= DEVICE=)
 	@$(EDGEPRESS) benchmark '$(OUT)' --device '$(DEVICE)' $(if $(DATA),--data '$(DATA)') $(BENCHMARK_FLAGS)
 
-report: benchmark ## write report.md and report.html again from the results
+report: setup ## write report.md and report.html again from results.json          (OUT=)
 	@$(EDGEPRESS) report '$(OUT)'
 
 test: $(VENV)/.installed ## run all tests (the full-size network included: about 15 minutes)

@@ -43,7 +43,7 @@ def _warnings(result: Result, isa: str) -> tuple[str, ...]:
 
 def _speed_warnings(result: Result) -> list[str]:
     found: list[str] = []
-    name = result.precision.value.upper()
+    name = "this version" if result.precision is Precision.MIXED else result.precision.value.upper()
     for other, speedup in (("FP32", result.speedup), ("FP16", result.speedup_vs_fp16)):
         if speedup is not None and speedup.median < 1:
             low, high = speedup.ci95

@@ -1,5 +1,7 @@
 """Keras → TensorFlow SavedModel."""
 
+import errno
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,9 @@ def saved_model_from_keras(network: "keras.Model", path: Path) -> None:
 
     A plain tf.Module around the variables, because Keras' ExportArchive stores every weight twice
     (1.1 GB instead of 553 MB for VGG16, Keras 3.15).
+
+    Raises:
+        OSError: TensorFlow cannot write, in the form that every other writer has (ENOSPC for a full disk).
     """
     import tensorflow as tf
 
@@ -28,4 +33,7 @@ def saved_model_from_keras(network: "keras.Model", path: Path) -> None:
     module = tf.Module()
     module.weights = [variable.value for variable in network.variables]
     module.serve = serve
-    tf.saved_model.save(module, str(path), signatures={SIGNATURE: serve})
+    try:
+        tf.saved_model.save(module, str(path), signatures={SIGNATURE: serve})
+    except tf.errors.ResourceExhaustedError as error:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error

@@ -20,6 +20,7 @@ from edgepress.errors import InputError
 from edgepress.files import atomic_path, make_folder, require_disk, sha256_of_json, sha256_of_path, size_bytes
 from edgepress.manifest import MANIFEST, Manifest, ModelCard
 from edgepress.metrics import Logits
+from edgepress.parity import Parity
 from edgepress.preprocessing import Preprocessing, PreprocessMode
 from edgepress.progress import Progress, silent
 from export.labels import labels_of_data, read_labels
@@ -272,11 +273,10 @@ def _write(reference: _Reference, artifact_format: Format, out: Path, key: str) 
     with atomic_path(path) as temporary:
         writer.convert(reference.network, temporary)
         parity = smoke_check(temporary, writer.runtimes[0], reference.images, reference.logits)
-    wall_s = (time.perf_counter_ns() - start_ns) / 1e9
+    wall_ns = time.perf_counter_ns() - start_ns
     size = size_bytes(path)
-    logger.info(
-        "%s: %.1f MB in %.1f s, logit SNR %.0f dB", writer.artifact_id, size / 1e6, wall_s, parity.snr_db
-    )
+    found = (writer.artifact_id, size / 1e6, wall_ns / 1e9, _in_words(parity))
+    logger.info("%s: %.1f MB in %.1f s, logits %s", *found)
     preprocessing = reference.card.preprocessing
     shape = (writer.batch, preprocessing.height, preprocessing.width, 3)
     return Artifact(
@@ -293,10 +293,16 @@ def _write(reference: _Reference, artifact_format: Format, out: Path, key: str) 
         provenance={
             **reference.provenance,
             "versions": _versions(),
-            "wall_s": round(wall_s, 3),
+            "wall_ns": wall_ns,
             "smoke_snr_db": round(parity.snr_db, 1) if math.isfinite(parity.snr_db) else "identical",
         },
     )
+
+
+def _in_words(parity: Parity) -> str:
+    if math.isinf(parity.snr_db):
+        return "identical to Keras'"
+    return f"within {parity.snr_db:.0f} dB of Keras'"
 
 
 def _remove_dropped(former: Manifest, manifest: Manifest) -> None:

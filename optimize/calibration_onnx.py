@@ -32,7 +32,7 @@ def ranges_of_onnx(
         path: FP32 ONNX file with one input.
         pictures: Model inputs (1, height, width, 3) float32, read one by one.
         total: Number of pictures, for `progress` only.
-        progress: Told "calibrate" after each picture.
+        progress: Told "calibrate NAME" after each picture.
 
     Returns:
         Tensor name → range; inputs and outputs of the graph are among them.
@@ -54,7 +54,7 @@ def ranges_of_onnx(
         found = [float(value) for value in session.run(None, {input_name: picture})]
         for name, lowest, highest in zip(names, found[0::2], found[1::2], strict=True):
             widen(ranges, name, lowest, highest)
-        progress("calibrate", done, total)
+        progress(f"calibrate {path.stem}", done, total)
     return ranges
 
 

@@ -32,7 +32,7 @@ def ranges_of_tflite(
         path: FP32 TFLite file with one input.
         pictures: Model inputs (1, height, width, 3) float32, read one by one.
         total: Number of pictures, for `progress` only.
-        progress: Told "calibrate" after each picture.
+        progress: Told "calibrate NAME" after each picture.
 
     Returns:
         Tensor name → range; inputs and outputs of the graph are among them.
@@ -51,7 +51,7 @@ def ranges_of_tflite(
         for name, index in activations.items():
             values = interpreter.get_tensor(index)
             widen(ranges, name, float(values.min()), float(values.max()))
-        progress("calibrate", done, total)
+        progress(f"calibrate {path.stem}", done, total)
     return ranges
 
 

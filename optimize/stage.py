@@ -58,7 +58,7 @@ def optimize_folder(request: OptimizeRequest, progress: Progress = silent) -> Ma
 
     Args:
         request: What is wanted.
-        progress: Told "calibrate" per picture and "optimize" per artifact.
+        progress: Told "calibrate NAME" per picture and "optimize" per artifact.
 
     Returns:
         The manifest with all wanted artifacts.
@@ -72,6 +72,9 @@ def optimize_folder(request: OptimizeRequest, progress: Progress = silent) -> Ma
     drawn = _draw(request, manifest) if any(s.recipe.calibrated_on for s in steps) else None
     sample = drawn.sample if drawn else None
     pending = _pending(steps, manifest, sample)
+    if not pending:
+        _LOGGER.info("%d artifacts are up to date", len(steps))
+        return manifest
     _require_disk(pending, manifest)
     table = _calibrate(pending, manifest, drawn, progress)
     for done, step in enumerate(steps):
@@ -81,6 +84,12 @@ def optimize_folder(request: OptimizeRequest, progress: Progress = silent) -> Ma
             artifact = run(step, manifest, step.key(parent, sample), _calibrated(table, parent))
             manifest = manifest.with_artifact(artifact)
             manifest.save()
+            _LOGGER.info(
+                "%s: %.1f MB in %.1f s",
+                artifact.id,
+                artifact.size_bytes / 1e6,
+                artifact.provenance["wall_ns"] / 1e9,
+            )
     progress("optimize", len(steps), len(steps))
     return manifest
 

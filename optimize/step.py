@@ -178,12 +178,11 @@ def run(step: Step, manifest: Manifest, key: str, calibrated: Calibrated | None)
     started_ns = time.perf_counter_ns()
     with atomic_path(destination) as temporary:
         made = _apply(step, manifest.path_of(parent), temporary, calibrated)
-        temporary.chmod(0o644)  # the TFLite writer makes an executable file
         artifact = _ensures(step, parent, manifest.model, temporary)
     provenance = {
         **made,
         "versions": versions(step.recipe),
-        "wall_time_ns": time.perf_counter_ns() - started_ns,
+        "wall_ns": time.perf_counter_ns() - started_ns,
     }
     if calibrated is not None and step.recipe.calibrated_on:
         provenance["calibration"] = {"fingerprint": calibrated.fingerprint, **calibrated.sample.to_json()}

@@ -29,7 +29,7 @@ def tflite_fp16_from_fp32(source: Path, destination: Path) -> Mapping[str, Any]:
         ),
         AlgorithmName.FLOAT_CASTING,
     )
-    worker.quantize(
-        serialize_to_path=str(destination), enable_progress_bar=False, enable_progress_report=False
-    )
+    result = worker.quantize(enable_progress_bar=False, enable_progress_report=False)
+    # Not by its own serialize_to_path, which maps the file: a full disk would be a bus error.
+    destination.write_bytes(result.quantized_model)
     return {}

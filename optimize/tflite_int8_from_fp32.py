@@ -37,12 +37,9 @@ def tflite_int8_from_fp32(source: Path, destination: Path, ranges: Ranges) -> Ma
     with warnings.catch_warnings():
         # It opens the source with all tensors kept, only to read their names, and warns about that.
         warnings.simplefilter("ignore", UserWarning)
-        worker.quantize(
-            statistics,
-            serialize_to_path=str(destination),
-            enable_progress_bar=False,
-            enable_progress_report=False,
-        )
+        result = worker.quantize(statistics, enable_progress_bar=False, enable_progress_report=False)
+    # Not by its own serialize_to_path, which maps the file: a full disk would be a bus error.
+    destination.write_bytes(result.quantized_model)
     return {}
 
 

@@ -61,7 +61,7 @@ def test_ranges_of_onnx_keeps_memory_flat_and_reports_each_picture(make_onnx: Ma
         peaks[count] = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert peaks[256] < peaks[8] + 256 * 8 * 8 * 3 * 4 / 2  # fewer bytes than the inputs alone would need
-    assert seen[:8] == [("calibrate", i, 8) for i in range(1, 9)]
+    assert seen[:8] == [(f"calibrate {path.stem}", i, 8) for i in range(1, 9)]
 
 
 def test_ranges_of_onnx_refuses_activations_that_are_not_finite(

@@ -58,7 +58,7 @@ def test_optimize_folder_proves_and_records_each_artifact(folder: Path, npz: Pat
     assert int8.provenance["calibration"]["pictures"] == list(table.sample.pictures)
     assert len(table.sample.pictures) == 8
     assert made.get("onnx-wf16_af16").provenance["largest_activation"] > 0
-    assert states[:8] == [("calibrate", i, 8) for i in range(1, 9)]
+    assert states[:8] == [("calibrate onnx-fp32", i, 8) for i in range(1, 9)]
     assert [s[1:] for s in states if s[0] == "optimize"] == [(0, 3), (1, 3), (2, 3), (3, 3)]
 
 
