@@ -49,10 +49,11 @@ report: setup ## write report.md and report.html again from results.json        
 test: $(VENV)/.installed ## run all tests (the full-size network included: about 15 minutes)
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
 
-check: $(VENV)/.installed ## format, lint, types
+check: $(VENV)/.installed ## format, lint, types; what runs on a device also as Python 3.10
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/mypy --python-version 3.10 --cache-dir .mypy_cache/device edgepress/*.py edgepress/runners benchmark
 
 clean: ## remove what was made, except .venv
 	rm -rf out build *.egg-info .mypy_cache .pytest_cache .ruff_cache

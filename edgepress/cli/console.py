@@ -106,6 +106,8 @@ def progress_on_stderr(verbosity: Verbosity) -> Iterator[LineProgress | BarProgr
         TimeRemainingColumn(),
         console=console,
         transient=True,
+        redirect_stdout=False,  # results go where the user sent stdout, never to the bars' stderr
+        redirect_stderr=False,
     )
     rich = RichHandler(console=console, show_time=False, show_level=False, show_path=False)
     with _logging_to(rich, verbosity), bars:

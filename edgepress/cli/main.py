@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from edgepress.artifact import Artifact
 from edgepress.cli.arguments import cache_folder, out_folder, parse
@@ -26,78 +27,77 @@ _FRAMEWORK_ENVIRONMENT = {
 }
 
 
-def _export(arguments: argparse.Namespace, progress: Progress) -> int:
+@dataclass(frozen=True)
+class Outcome:
+    """What a command leaves to say when its progress has been cleared away.
+
+    Attributes:
+        lines: For stdout.
+        exit_code: Of the process.
+    """
+
+    lines: tuple[str, ...]
+    exit_code: int = 0
+
+
+def _export(arguments: argparse.Namespace, progress: Progress) -> Outcome:
     from export.stage import ExportRequest, export_model
 
-    manifest = export_model(
-        ExportRequest(
-            model=arguments.model,
-            out=out_folder(arguments),
-            weights=arguments.weights,
-            style=arguments.style,
-            formats=tuple(dict.fromkeys(arguments.formats)),
-            preprocess=arguments.preprocess,
-            labels=arguments.labels,
-            data=arguments.data,
-            seed=arguments.seed,
-            cache=cache_folder(os.environ),
-        ),
-        progress,
+    request = ExportRequest(
+        model=arguments.model,
+        out=out_folder(arguments),
+        weights=arguments.weights,
+        style=arguments.style,
+        formats=tuple(dict.fromkeys(arguments.formats)),
+        preprocess=arguments.preprocess,
+        labels=arguments.labels,
+        data=arguments.data,
+        seed=arguments.seed,
+        cache=cache_folder(os.environ),
     )
-    _print_artifacts(manifest.artifacts)
-    return 0
+    return Outcome(_table(export_model(request, progress).artifacts))
 
 
-def _optimize(arguments: argparse.Namespace, progress: Progress) -> int:
+def _optimize(arguments: argparse.Namespace, progress: Progress) -> Outcome:
     from optimize.stage import OptimizeRequest, optimize_folder
 
-    manifest = optimize_folder(
-        OptimizeRequest(
-            folder=arguments.folder,
-            target=arguments.target,
-            recipes=tuple(arguments.recipes) if arguments.recipes else None,
-            data=arguments.data,
-            samples=arguments.samples,
-            seed=arguments.seed,
-        ),
-        progress,
+    request = OptimizeRequest(
+        folder=arguments.folder,
+        target=arguments.target,
+        recipes=tuple(arguments.recipes) if arguments.recipes else None,
+        data=arguments.data,
+        samples=arguments.samples,
+        seed=arguments.seed,
     )
-    _print_artifacts(manifest.artifacts)
-    return 0
+    return Outcome(_table(optimize_folder(request, progress).artifacts))
 
 
-def _benchmark(arguments: argparse.Namespace, progress: Progress) -> int:
+def _benchmark(arguments: argparse.Namespace, progress: Progress) -> Outcome:
     from benchmark.stage import BenchmarkRequest, benchmark_folder
 
-    results = benchmark_folder(
-        BenchmarkRequest(
-            folder=arguments.folder,
-            device=arguments.device,
-            variants=tuple(arguments.variants) if arguments.variants else None,
-            data=arguments.data,
-            quick=arguments.quick,
-            threads=arguments.threads,
-            limit=arguments.limit,
-            seed=arguments.seed,
-        ),
-        progress,
+    request = BenchmarkRequest(
+        folder=arguments.folder,
+        device=arguments.device,
+        variants=tuple(arguments.variants) if arguments.variants else None,
+        data=arguments.data,
+        quick=arguments.quick,
+        threads=arguments.threads,
+        limit=arguments.limit,
+        seed=arguments.seed,
     )
-    _report(arguments, progress)
-    failed = results.failed()
+    failed = benchmark_folder(request, progress).failed()
     for row in failed:
         logger.error("failed: %s on %s: %s", row.artifact, row.runner.value, row.reason)
-    return 1 if failed else 0
+    return Outcome(_report(arguments, progress).lines, exit_code=1 if failed else 0)
 
 
-def _report(arguments: argparse.Namespace, progress: Progress) -> int:  # noqa: ARG001  # one signature
+def _report(arguments: argparse.Namespace, progress: Progress) -> Outcome:  # noqa: ARG001  # one signature
     from benchmark.report import write_report
 
-    for path in write_report(arguments.folder):
-        print(path)
-    return 0
+    return Outcome(tuple(str(path) for path in write_report(arguments.folder)))
 
 
-_COMMANDS: dict[str, Callable[[argparse.Namespace, Progress], int]] = {
+_COMMANDS: dict[str, Callable[[argparse.Namespace, Progress], Outcome]] = {
     "export": _export,
     "optimize": _optimize,
     "benchmark": _benchmark,
@@ -105,10 +105,10 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace, Progress], int]] = {
 }
 
 
-def _print_artifacts(artifacts: Sequence[Artifact]) -> None:
+def _table(artifacts: Sequence[Artifact]) -> tuple[str, ...]:
+    """A line per artifact: id, precision, size."""
     width = max(len(artifact.id) for artifact in artifacts)
-    for artifact in artifacts:
-        print(f"{artifact.id:<{width}}  {artifact.precision.value:<5}  {artifact.size_bytes / 1e6:9.1f} MB")
+    return tuple(f"{a.id:<{width}}  {a.precision.value:<5}  {a.size_bytes / 1e6:9.1f} MB" for a in artifacts)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -118,7 +118,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments = parse(sys.argv[1:] if argv is None else argv)
         with native_noise_hidden(), progress_on_stderr(arguments.verbosity) as progress:
-            return _COMMANDS[arguments.command](arguments, progress)
+            outcome = _COMMANDS[arguments.command](arguments, progress)
+        for line in outcome.lines:
+            print(line)
     except EdgepressError as error:
         print(f"edgepress: {' '.join(str(error).split())}", file=sys.stderr)
         return error.exit_code
@@ -128,3 +130,4 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output (head, less) has left
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  # keeps the interpreter's last flush silent
         return 0
+    return outcome.exit_code

@@ -91,4 +91,5 @@ def dequantized(stored: NDArray[Any], tensor: dict[str, Any]) -> NDArray[np.floa
     if stored.dtype == np.float32:
         return np.asarray(stored, np.float32)
     scale, zero_point = tensor["quantization"]
-    return (stored.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
+    values: NDArray[np.float32] = (stored.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
+    return values
