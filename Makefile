@@ -34,8 +34,8 @@ $(VENV)/.installed: pyproject.toml | preflight
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
-export: setup ## Keras model to SavedModel, ONNX and TFLite           (MODEL= WEIGHTS= OUT=)
-	@$(EDGEPRESS) export '$(MODEL)' --out '$(OUT)' $(if $(WEIGHTS),--weights '$(WEIGHTS)') $(EXPORT_FLAGS)
+export: setup ## Keras model to SavedModel, ONNX and TFLite           (MODEL= WEIGHTS= DATA= OUT=)
+	@$(EDGEPRESS) export '$(MODEL)' --out '$(OUT)' $(if $(WEIGHTS),--weights '$(WEIGHTS)') $(if $(DATA),--data '$(DATA)') $(EXPORT_FLAGS)
 
 optimize: export ## FP16, INT8 and TensorRT-RTX engines of what was exported (DATA= TARGET=)
 	@$(EDGEPRESS) optimize '$(OUT)' --target '$(TARGET)' $(if $(DATA),--data '$(DATA)') $(OPTIMIZE_FLAGS)
@@ -46,7 +46,7 @@ benchmark: optimize ## latency, memory, accuracy of each version against FP32   
 report: setup ## write report.md and report.html again from results.json          (OUT=)
 	@$(EDGEPRESS) report '$(OUT)'
 
-test: $(VENV)/.installed ## run all tests (the full-size network included: about 15 minutes)
+test: $(VENV)/.installed ## run all tests (the full-size network included: about 15 minutes on two cores)
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
 
 check: $(VENV)/.installed ## format, lint, types; what runs on a device also as Python 3.10

@@ -5,9 +5,8 @@ from pathlib import Path
 
 from edgepress.dataset import DIGITS, Dataset, open_data
 from edgepress.errors import InputError
-from edgepress.files import read_json
+from edgepress.manifest import Manifest
 
-CALIBRATION = "calibration.json"
 _DIGITS_MODEL = "vgg16-digits"
 
 
@@ -17,12 +16,6 @@ class Evaluation:
 
     pictures: Dataset
     left_out: int
-
-
-@dataclass(frozen=True)
-class _Calibration:
-    source: str
-    identities: frozenset[str]
 
 
 def data_for(model: str, data: str | None) -> str:
@@ -41,48 +34,44 @@ def data_for(model: str, data: str | None) -> str:
     )
 
 
-def evaluation_of(folder: Path, data: str, limit: int | None, seed: int) -> Evaluation:
+def evaluation_of(manifest: Manifest, data: str, limit: int | None, seed: int) -> Evaluation:
     """Choose the pictures.
 
     Args:
-        folder: Of the manifest; its calibration.json, if there is one, names the pictures to leave out.
+        manifest: Each calibrated artifact names, in its provenance, the pictures to leave out. All of them
+            count, also where artifacts were calibrated at different times.
         data: DATA.
         limit: At most so many pictures, drawn with `seed`.
         seed: Of the draw.
 
     Raises:
-        InputError: DATA cannot be opened, nothing is left of it, or it is another set than the one that
+        InputError: DATA cannot be opened, nothing is left of it, or it is another set than one that
             calibrated and shares pictures with it.
     """
     pool = open_data(data).evaluation
-    used = _calibration(folder)
-    pictures = pool.without(used.identities)
-    left_out = len(pool) - len(pictures)
-    if left_out and not _same_data(data, used.source):
-        raise InputError(
-            f"{left_out} pictures of {data} also calibrated the INT8 versions (from {used.source}): "
-            "accuracy on them proves nothing. Remove them, or evaluate on the data that calibrated, "
-            "of which the used ones are left out."
-        )
+    for source, identities in _calibrations(manifest):
+        shared = len(pool) - len(pool.without(identities))
+        if shared and not _same_data(data, source):
+            raise InputError(
+                f"{shared} pictures of {data} also calibrated an INT8 version (from {source}): accuracy on "
+                "them proves nothing. Remove them, or evaluate on the data that calibrated, of which the "
+                "used ones are left out."
+            )
+    used = frozenset(identity for _, identities in _calibrations(manifest) for identity in identities)
+    pictures = pool.without(used)
     if not len(pictures):
         raise InputError(
             f"All {len(pool)} pictures of {data} were used for calibration: none is left to evaluate. "
             "Add pictures, or calibrate with fewer (optimize --samples)."
         )
+    left_out = len(pool) - len(pictures)
     return Evaluation(pictures if limit is None else pictures.sample(limit, seed), left_out)
 
 
-def _calibration(folder: Path) -> _Calibration:
-    path = folder / CALIBRATION
-    if not path.is_file():
-        return _Calibration("", frozenset())
-    value = read_json(path, "calibration table")
-    try:
-        return _Calibration(value["source"], frozenset(value["pictures"]))
-    except (KeyError, TypeError) as error:
-        raise InputError(
-            f"{path} does not name the pictures that calibrated ({error!r}). Remove it and optimize again."
-        ) from error
+def _calibrations(manifest: Manifest) -> tuple[tuple[str, frozenset[str]], ...]:
+    """DATA and SHA-256 of the pictures behind each calibrated artifact."""
+    found = [a.provenance["calibration"] for a in manifest.artifacts if "calibration" in a.provenance]
+    return tuple((value["source"], frozenset(value["pictures"])) for value in found)
 
 
 def _same_data(one: str, other: str) -> bool:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from benchmark.measurement import Results
+from benchmark.measurement import RESULTS, Results
 from benchmark.report_plots import distributions_svg, trade_off_svg
 from benchmark.report_text import (
     HEADERS,
@@ -13,7 +13,7 @@ from benchmark.report_text import (
     measured_table,
     summary,
 )
-from edgepress.errors import MissingRuntimeError
+from edgepress.errors import InputError, MissingRuntimeError
 from edgepress.files import write_bytes
 
 _TEMPLATE = Path(__file__).with_name("report.html.j2")
@@ -31,7 +31,13 @@ def write_report(folder: Path) -> tuple[Path, Path]:
         MissingRuntimeError: jinja2 or matplotlib is not installed.
     """
     results = Results.load(folder)
-    pages = {"report.md": markdown(results), "report.html": html(results)}
+    try:
+        pages = {"report.md": markdown(results), "report.html": html(results)}
+    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise InputError(
+            f"{folder / RESULTS} is damaged ({error!r}). Remove it and measure anew: "
+            f"edgepress benchmark {folder}"
+        ) from error
     for name, text in pages.items():
         write_bytes(folder / name, text.encode())
     return folder / "report.md", folder / "report.html"

@@ -216,8 +216,8 @@ METHOD = (
     "the same runner, device and threads; blocks alternate in random order, and the process that waits is "
     "stopped.",
     "Speed-up is the median over pairs of neighbouring blocks of FP32's median over the version's; the "
-    "interval is the percentile bootstrap (95 %). FP32's own row is measured alone, at another time, so two "
-    "medians of the table need not have this ratio.",
+    "interval is the percentile bootstrap (95 %) within one pair of processes. FP32's own row is measured "
+    "alone, at another time, so two medians of the table need not have this ratio.",
     "Accuracy is computed in processes of its own, on pictures that calibration has not seen; agreement and "
     "SNR compare logits with the FP32 reference. p90 needs 64 samples, p99 needs 662; no sample is "
     "discarded.",

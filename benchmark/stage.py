@@ -43,7 +43,10 @@ from edgepress.progress import Progress, silent
 
 logger = logging.getLogger(__name__)
 
-_PACKAGES = ("ai-edge-litert", "keras", "numpy", "onnxruntime", "onnxruntime-gpu", "tensorflow")
+_PACKAGES = (
+    *("ai-edge-litert", "keras", "numpy", "onnxruntime", "onnxruntime-gpu"),
+    *("pillow", "scikit-learn", "tensorflow"),
+)
 _PATIENCE_PER_PICTURE_S = 30.0
 _REFERENCES = (
     (Format.SAVED_MODEL, Runtime.TENSORFLOW, "tensorflow"),
@@ -117,9 +120,13 @@ def benchmark_folder(request: BenchmarkRequest, progress: Progress = silent) -> 
     absence = cuda_device_absence()
     if request.device is Device.CUDA and absence is not None:
         raise InputError(f"--device cuda: no CUDA device ({absence}). Use --device cpu.")
+    if request.threads is not None and request.threads > usable_cores():
+        raise InputError(
+            f"--threads {request.threads}: this process may use {usable_cores()} cores. Give at most so many."
+        )
     rows = rows_of(manifest, request.variants)
     data = data_for(manifest.model.name, request.data)
-    evaluation = evaluation_of(request.folder, data, request.limit, request.seed)
+    evaluation = evaluation_of(manifest, data, request.limit, request.seed)
     reference_row = _reference_row(manifest)
     for artifact in _used_artifacts(manifest, rows, reference_row):
         manifest.verify(artifact)
@@ -181,7 +188,8 @@ def _blank(job: _Job, rows: tuple[Row, ...], reference: Row, device: Device) -> 
         job.plan,
         tuple(_blank_row(row, device, job.threads) for row in rows),
     )
-    return replace(blank, key=sha256_of_json([to_json(blank), reference.artifact.sha256, job.seed]))
+    depends_on = [to_json(blank), reference.artifact.sha256, job.seed, model.to_json(), pictures.classes]
+    return replace(blank, key=sha256_of_json(depends_on))
 
 
 def _version(package: str) -> str | None:

@@ -118,6 +118,8 @@ class Worker:
         preprocessing = Preprocessing.from_json(request.preprocessing)
         pool = open_data(request.data).evaluation
         places = {picture.name: i for i, picture in enumerate(pool.pictures)}
+        if gone := [name for name in request.names if name not in places]:
+            raise InputError(f"The picture {gone[0]} of {request.data} is gone. Put it back or measure anew.")
         pictures = pool.take([places[name] for name in request.names])
         logits = np.concatenate([runner.infer(images) for images in pictures.inputs(preprocessing)])
         np.save(request.logits, logits)

@@ -209,11 +209,11 @@ class Artifact:
             inputs=tuple(TensorSpec.from_json(spec) for spec in value["inputs"]),
             outputs=tuple(TensorSpec.from_json(spec) for spec in value["outputs"]),
             sha256=value["sha256"],
-            size_bytes=value["size_bytes"],
+            size_bytes=int(value["size_bytes"]),
             key=value["key"],
             recipe=value["recipe"],
             parent=value["parent"],
             target=value["target"],
             shares=PrecisionShares.from_json(value["shares"]) if value["shares"] else None,
-            provenance=value["provenance"],
+            provenance=dict(value["provenance"]),
         )

@@ -1,8 +1,8 @@
 """DATA: the pictures that calibrate and that evaluate, never the same one for both.
 
 `digits` (scikit-learn's handwritten digits), an image folder (`class/*.jpg`), or an `.npz` with `images`
-(uint8, NHWC, RGB) and optional `labels`. Pictures are read one at a time: memory does not grow with
-their number.
+(uint8, NHWC, RGB) and optional `labels`. The pictures of a folder are read one at a time: memory does
+not grow with their number. An `.npz` is in memory as a whole.
 """
 
 import hashlib
@@ -17,12 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepress.errors import InputError, MissingRuntimeError
-from edgepress.files import sha256_of_json
+from edgepress.files import sha256_of_file, sha256_of_json
 from edgepress.preprocessing import Preprocessing
 
 DIGITS = "digits"
 DIGITS_HELD_OUT = 599
 _DIGITS_SIDE = 32
+_LARGEST_LABEL = 10**6
 _DIGITS_SEED = 0
 _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
 
@@ -137,10 +138,10 @@ def open_data(data: str) -> Pools:
 
 def _folder(folder: Path) -> Dataset:
     """Pictures of `folder`/class/*; a folder without class folders gives pictures without labels."""
-    files = sorted(p for p in folder.glob("*/*") if p.suffix.lower() in _SUFFIXES)
+    files = sorted(p for p in folder.glob("*/*") if _is_picture(p))
     classes: tuple[str, ...] | None = tuple(sorted({p.parent.name for p in files}))
     if not files:
-        files = sorted(p for p in folder.glob("*") if p.suffix.lower() in _SUFFIXES)
+        files = sorted(p for p in folder.glob("*") if _is_picture(p))
         classes = None
     if not files:
         raise InputError(
@@ -151,12 +152,23 @@ def _folder(folder: Path) -> Dataset:
         Picture(
             p.relative_to(folder).as_posix(),
             index.get(p.parent.name) if classes else None,
-            hashlib.sha256(p.read_bytes()).hexdigest(),
+            _sha256_of_picture(p),
             _file_reader(p),
         )
         for p in files
     )
     return Dataset(str(folder), pictures, classes)
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in _SUFFIXES and not path.is_dir()
+
+
+def _sha256_of_picture(path: Path) -> str:
+    try:
+        return sha256_of_file(path)
+    except OSError as error:
+        raise InputError(f"The picture {path} cannot be read ({error}). Remove it or replace it.") from error
 
 
 def _file_reader(path: Path) -> Cropper:
@@ -165,7 +177,8 @@ def _file_reader(path: Path) -> Cropper:
         try:
             with pillow.open(path) as image:
                 return preprocessing.crop(image)
-        except (OSError, SyntaxError) as error:  # pillow raises SyntaxError for a broken PNG
+        except (OSError, SyntaxError, ValueError, pillow.DecompressionBombError) as error:
+            # SyntaxError is pillow's for a broken PNG
             raise InputError(
                 f"The picture {path} cannot be decoded ({error}). Remove it or replace it."
             ) from error
@@ -175,9 +188,11 @@ def _file_reader(path: Path) -> Cropper:
 
 def _npz(path: Path) -> Dataset:
     try:
+        with zipfile.ZipFile(path):  # np.load also takes a bare array, which has no names
+            pass
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{path} cannot be read as .npz ({error}). Write it with numpy.savez.") from error
     if "images" not in arrays:
         raise InputError(
@@ -185,15 +200,20 @@ def _npz(path: Path) -> Dataset:
             "Save it with numpy.savez(path, images=…, labels=…)."
         )
     images, labels = arrays["images"], arrays.get("labels")
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or not len(images):
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or not images.size:
         raise InputError(
-            f"{path}: `images` must be uint8 of shape (N, height, width, 3), RGB, N ≥ 1. "
+            f"{path}: `images` must be uint8 of shape (N, height, width, 3), RGB, none of them 0. "
             f"Received: {images.dtype} {images.shape}. Convert it."
         )
     if labels is not None and (labels.shape != images.shape[:1] or labels.dtype.kind not in "iu"):
         raise InputError(
             f"{path}: `labels` must be integers of shape ({len(images)},). "
             f"Received: {labels.dtype} {labels.shape}. Convert it."
+        )
+    if labels is not None and (labels.min() < 0 or labels.max() > _LARGEST_LABEL):
+        raise InputError(
+            f"{path}: `labels` must be class indices from 0. Received: {labels.min()} to {labels.max()}. "
+            "Number the classes, or leave `labels` out."
         )
     return _from_arrays(str(path), images, labels, None)
 

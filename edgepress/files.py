@@ -19,11 +19,11 @@ _CHUNK_BYTES = 1 << 20
 def _cannot_write(path: Path, error: OSError) -> InputError:
     if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
         return InputError(
-            f"No space left while writing {path}. Free some disk (full-size VGG16 needs about 4 GB) "
-            "or choose another folder with --out."
+            f"No space left while writing {path}. Free some disk (full-size VGG16 needs about 5 GB), "
+            "or work in another folder."
         )
     return InputError(
-        f"Cannot write {path}: {error.strerror or error}. Choose a folder that you may write to with --out."
+        f"Cannot write {path}: {error.strerror or error}. Choose a folder that you may write to."
     )
 
 
@@ -143,5 +143,5 @@ def require_disk(folder: Path, needed_bytes: int, what: str) -> None:
     if free_bytes < needed_bytes:
         raise InputError(
             f"{what} needs about {needed_bytes / 1e9:.1f} GB of disk, and {existing} has "
-            f"{free_bytes / 1e9:.1f} GB free. Free some, or choose another folder with --out."
+            f"{free_bytes / 1e9:.1f} GB free. Free some, or work in another folder."
         )

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from edgepress.artifact import Artifact, Format, Precision
@@ -105,13 +105,14 @@ class Manifest:
         version = value.get("schema_version") if isinstance(value, dict) else None
         if version != SCHEMA_VERSION:
             raise InputError(
-                f"{path} has schema version {version}, wanted {SCHEMA_VERSION}. Export the model anew."
+                f"{path} has schema version {version}, wanted {SCHEMA_VERSION}. Remove it and export anew."
             )
         try:
             model = ModelCard.from_json(value["model"])
             artifacts = tuple(Artifact.from_json(item) for item in value["artifacts"])
+            _require_sound(artifacts)
         except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{path} is damaged ({error!r}). Export the model anew.") from error
+            raise InputError(f"{path} is damaged ({error!r}). Remove it and export anew.") from error
         return cls(folder, model, artifacts)
 
     def save(self) -> None:
@@ -190,3 +191,13 @@ class Manifest:
         if artifact is None or artifact.key != key or not self.path_of(artifact).exists():
             return False
         return sha256_of_path(self.path_of(artifact)) == artifact.sha256
+
+
+def _require_sound(artifacts: tuple[Artifact, ...]) -> None:
+    """Refuse what edgepress never writes: ids given twice, and paths that lead out of the folder."""
+    if len({artifact.id for artifact in artifacts}) < len(artifacts):
+        raise ValueError("an id is there twice")
+    for artifact in artifacts:
+        path = PurePosixPath(artifact.path)
+        if path.is_absolute() or ".." in path.parts or path.name in {"", MANIFEST}:
+            raise ValueError(f"{artifact.path!r} is no path of an artifact inside the folder")

@@ -45,10 +45,14 @@ class Preprocessing:
     crop_ratio: float = 0.875
 
     def crop(self, image: "Image") -> NDArray[np.uint8]:
-        """Scale and crop a picture: any size and mode in, (height, width, 3) uint8 RGB out."""
+        """Scale and crop a picture: any size in, (height, width, 3) uint8 RGB out.
+
+        Raises:
+            ValueError: The values of the picture have no known range (32-bit integer or float pictures).
+        """
         from PIL import Image as Pillow
 
-        image = image.convert("RGB")
+        image = _eight_bit(image).convert("RGB")
         if image.size != (self.width, self.height):
             scale = max(self.width / image.width, self.height / image.height) / self.crop_ratio
             size = (round(image.width * scale), round(image.height * scale))
@@ -87,4 +91,20 @@ class Preprocessing:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Preprocessing":
         """The inverse of `to_json`."""
-        return cls(PreprocessMode(value["mode"]), value["height"], value["width"], value["crop_ratio"])
+        return cls(
+            PreprocessMode(value["mode"]),
+            int(value["height"]),
+            int(value["width"]),
+            float(value["crop_ratio"]),
+        )
+
+
+def _eight_bit(image: "Image") -> "Image":
+    """16-bit grey pictures scaled to 8 bits; pillow's own conversion would clip them to white."""
+    from PIL import Image as Pillow
+
+    if image.mode.startswith("I;16"):
+        return Pillow.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
+    if image.mode in {"I", "F"}:
+        raise ValueError(f"its pixels are of mode {image.mode}, and 8 or 16 bits a channel are wanted")
+    return image

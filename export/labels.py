@@ -10,15 +10,18 @@ def read_labels(path: Path) -> tuple[str, ...]:
     """Names from a text file, one a line; blank lines at the end do not count.
 
     Raises:
-        InputError: The file is missing or no UTF-8 text, or has an empty line between names.
+        InputError: The file is missing or no UTF-8 text, or has an empty line between names or a name twice.
     """
     try:
-        lines = path.read_text(encoding="utf-8").rstrip().splitlines()
+        lines = path.read_text(encoding="utf-8-sig").rstrip().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"The labels in {path} cannot be read ({error}). Check --labels.") from error
     names = tuple(line.strip() for line in lines)
     if not names or "" in names:
         raise InputError(f"{path}: one class name a line is wanted, and a line is empty. Check --labels.")
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"{path}: every class needs a name of its own, and {twice!r} is there twice.")
     return names
 
 

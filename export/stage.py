@@ -308,12 +308,11 @@ def _in_words(parity: Parity) -> str:
 def _remove_dropped(former: Manifest, manifest: Manifest) -> None:
     """Remove the files of a former manifest that the new one does not name."""
     kept = {artifact.path for artifact in manifest.artifacts}
-    folder = former.folder.resolve()
     for artifact in former.artifacts:
-        path = former.path_of(artifact).resolve()
-        if artifact.path in kept or folder not in path.parents:  # nothing outside of the folder is ours
+        if artifact.path in kept:
             continue
-        if path.is_dir():
+        path = former.path_of(artifact)
+        if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)

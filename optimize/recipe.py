@@ -80,6 +80,12 @@ class Recipe:
         return Granularity.PER_CHANNEL if integer else Granularity.NONE
 
     @property
+    def reads_ranges(self) -> bool:
+        """Whether activation ranges change the result: they quantize it, or check its FP16 for overflow."""
+        in_onnx = self.format is Format.ONNX
+        return self.calibrated_on is not None or (in_onnx and self.activations is NumberFormat.F16)
+
+    @property
     def family(self) -> str:
         """The first part of the name."""
         return self.name.partition("_")[0]

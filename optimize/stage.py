@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgepress.artifact import Artifact, Format
@@ -82,7 +82,7 @@ def optimize_folder(request: OptimizeRequest, progress: Progress = silent) -> Ma
         if step in pending:
             parent = requires(step, manifest)
             artifact = run(step, manifest, step.key(parent, sample), _calibrated(table, parent))
-            manifest = manifest.with_artifact(artifact)
+            manifest = _without_children(manifest, artifact).with_artifact(artifact)
             manifest.save()
             _LOGGER.info(
                 "%s: %.1f MB in %.1f s",
@@ -91,6 +91,18 @@ def optimize_folder(request: OptimizeRequest, progress: Progress = silent) -> Ma
                 artifact.provenance["wall_ns"] / 1e9,
             )
     progress("optimize", len(steps), len(steps))
+    return manifest
+
+
+def _without_children(manifest: Manifest, artifact: Artifact) -> Manifest:
+    """Drop what was made from a former content of `artifact`: its files no longer are what they say."""
+    former = manifest.find(artifact.id)
+    if former is None or former.sha256 == artifact.sha256:
+        return manifest
+    for child in [a for a in manifest.artifacts if a.parent == artifact.id]:
+        _LOGGER.info("%s: removed, it was made from the former %s", child.id, artifact.id)
+        manifest.path_of(child).unlink(missing_ok=True)
+        manifest = replace(manifest, artifacts=tuple(a for a in manifest.artifacts if a is not child))
     return manifest
 
 

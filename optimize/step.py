@@ -89,7 +89,7 @@ class Step:
                 "parent": parent.sha256,
                 "recipe": self.recipe.name,
                 "target": self.bound_to,
-                "sample": sample.fingerprint if sample and self.recipe.calibrated_on else None,
+                "sample": sample.fingerprint if sample and self.recipe.reads_ranges else None,
                 "versions": versions(self.recipe),
             }
         )

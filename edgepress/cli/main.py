@@ -6,6 +6,7 @@
 import argparse
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from edgepress.artifact import Artifact
 from edgepress.cli.arguments import cache_folder, out_folder, parse
 from edgepress.cli.console import native_noise_hidden, progress_on_stderr
-from edgepress.errors import EdgepressError
+from edgepress.errors import EdgepressError, InputError
 from edgepress.progress import Progress
 
 logger = logging.getLogger(__name__)
@@ -115,6 +116,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and give its exit code. The only place where an error becomes text."""
     for name, value in _FRAMEWORK_ENVIRONMENT.items():
         os.environ[name] = value
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it too removes what is half-written
+    outcome = Outcome(())
     try:
         arguments = parse(sys.argv[1:] if argv is None else argv)
         with native_noise_hidden(), progress_on_stderr(arguments.verbosity) as progress:
@@ -129,5 +132,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:  # the reader of our output (head, less) has left
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  # keeps the interpreter's last flush silent
-        return 0
+    except OSError as error:
+        print(f"edgepress: {error}. Check the path, its rights and the disk.", file=sys.stderr)
+        return InputError.exit_code
     return outcome.exit_code

@@ -176,3 +176,11 @@ def test_place_labels_writes_no_label_over_another() -> None:
 def test_write_report_without_results_says_how_to_make_them(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="No results.json in .*edgepress benchmark"):
         write_report(tmp_path)
+
+
+def test_write_report_refuses_results_that_cannot_be_shown(results: Results, tiny_folder: Path) -> None:
+    machine = {**results.environment.machine, "memory_bytes": "much"}
+    replace(results, environment=replace(results.environment, machine=machine)).save(tiny_folder)
+    with pytest.raises(InputError, match=r"results\.json is damaged .*measure anew"):
+        write_report(tiny_folder)
+    assert not (tiny_folder / "report.html").exists()

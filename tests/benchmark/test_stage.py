@@ -18,6 +18,7 @@ from edgepress.artifact import Device, Precision
 from edgepress.errors import InputError
 from edgepress.files import sha256_of_path
 from edgepress.manifest import Manifest
+from edgepress.preprocessing import PreprocessMode
 
 ABSENCE = "libcuda.so.1 not found: no NVIDIA driver"
 
@@ -120,6 +121,22 @@ def test_benchmark_folder_measures_again_when_the_request_changed(
     small = replace(request_, variants=("onnx-fp32", "onnx-int8"))
     first = benchmark_folder(small)
     assert benchmark_folder(replace(small, **change)).key != first.key
+
+
+def test_benchmark_folder_measures_again_when_the_pictures_mean_something_else(
+    request_: BenchmarkRequest,
+) -> None:
+    small = replace(request_, variants=("onnx-fp32",))
+    first = benchmark_folder(small)
+    manifest = Manifest.load(small.folder)
+    other = replace(manifest.model.preprocessing, mode=PreprocessMode.TORCH)
+    replace(manifest, model=replace(manifest.model, preprocessing=other)).save()
+    assert benchmark_folder(small).key != first.key
+
+
+def test_benchmark_folder_refuses_more_threads_than_cores(request_: BenchmarkRequest) -> None:
+    with pytest.raises(InputError, match=r"--threads 99999: this process may use \d+ cores"):
+        benchmark_folder(replace(request_, threads=99999))
 
 
 def test_benchmark_folder_measures_again_when_the_results_are_damaged(request_: BenchmarkRequest) -> None:

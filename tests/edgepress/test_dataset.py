@@ -93,7 +93,16 @@ def test_broken_jpeg_is_named(tmp_path: Path) -> None:
         ({"pictures": np.zeros(1)}, "no array `images` .found: pictures"),
         ({"images": np.zeros((2, 8, 8, 3))}, "must be uint8 .*Received: float64"),
         ({"images": np.zeros((8, 8, 3), np.uint8)}, r"Received: uint8 \(8, 8, 3\)"),
-        ({"images": np.zeros((0, 8, 8, 3), np.uint8)}, "N ≥ 1"),
+        ({"images": np.zeros((0, 8, 8, 3), np.uint8)}, "none of them 0"),
+        ({"images": np.zeros((5, 0, 8, 3), np.uint8)}, "none of them 0"),
+        (
+            {"images": np.zeros((2, 8, 8, 3), np.uint8), "labels": np.array([-1, 1])},
+            "must be class indices from 0. Received: -1 to 1",
+        ),
+        (
+            {"images": np.zeros((2, 8, 8, 3), np.uint8), "labels": np.array([0, 2**63], np.uint64)},
+            "must be class indices",
+        ),
         ({"images": np.zeros((2, 8, 8, 3), np.uint8), "labels": np.zeros(3, int)}, r"of shape \(2,\)"),
     ],
 )
@@ -103,7 +112,32 @@ def test_npz_of_another_form_is_refused(tmp_path: Path, arrays: dict[str, object
         open_data(str(tmp_path / "a.npz"))
 
 
-def test_npz_that_is_no_archive_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "a.npz").write_bytes(b"PK\x03\x04 truncated")
+@pytest.mark.parametrize("kind", ["truncated", "empty", "bare array"])
+def test_npz_that_is_no_archive_is_refused(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "a.npz"
+    path.write_bytes(b"" if kind == "empty" else b"PK\x03\x04 truncated")
+    if kind == "bare array":
+        with path.open("wb") as stream:
+            np.save(stream, np.zeros((2, 8, 8, 3), np.uint8))
     with pytest.raises(InputError, match=r"cannot be read as \.npz"):
-        open_data(str(tmp_path / "a.npz"))
+        open_data(str(path))
+
+
+def test_folder_with_a_name_like_a_picture_is_passed_over(tmp_path: Path) -> None:
+    folder = folder_with(tmp_path, "c/a.png")
+    (folder / "c" / "b.png").mkdir()
+    assert [p.name for p in open_data(str(folder)).evaluation.pictures] == ["c/a.png"]
+
+
+def test_dangling_link_is_named(tmp_path: Path) -> None:
+    folder = folder_with(tmp_path, "c/a.png")
+    (folder / "c" / "b.png").symlink_to("nowhere.png")
+    with pytest.raises(InputError, match=r"The picture .*c/b\.png cannot be read"):
+        open_data(str(folder))
+
+
+def test_picture_of_an_absurd_size_is_named(tmp_path: Path) -> None:
+    folder = folder_with(tmp_path, "c/a.png")
+    Image.new("1", (20_000, 20_000)).save(folder / "c" / "a.png")
+    with pytest.raises(InputError, match=r"c/a\.png cannot be decoded"):
+        list(open_data(str(folder)).evaluation.inputs(SPEC))

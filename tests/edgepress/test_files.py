@@ -64,7 +64,7 @@ def test_atomic_path_on_a_really_full_disk(tmp_path: Path) -> None:
 
 def test_make_folder_refuses_a_path_below_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="Cannot write .*--out"):
+    with pytest.raises(InputError, match="Cannot write .*Choose a folder that you may write to"):
         make_folder(tmp_path / "file" / "out")
 
 

@@ -113,3 +113,17 @@ def test_load_refuses_a_damaged_manifest(tmp_path: Path, change: dict[str, objec
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     with pytest.raises(InputError, match=message):
         Manifest.load(tmp_path)
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "../other/model.onnx", "manifest.json"])
+def test_load_refuses_a_path_that_leads_out_of_the_folder(tmp_path: Path, path: str) -> None:
+    Manifest(tmp_path, CARD, (dataclasses.replace(artifact_in(tmp_path), path=path),)).save()
+    with pytest.raises(InputError, match="is no path of an artifact inside the folder"):
+        Manifest.load(tmp_path)
+
+
+def test_load_refuses_an_id_that_is_there_twice(tmp_path: Path) -> None:
+    artifact = artifact_in(tmp_path)
+    Manifest(tmp_path, CARD, (artifact, artifact)).save()
+    with pytest.raises(InputError, match="an id is there twice"):
+        Manifest.load(tmp_path)

@@ -49,3 +49,14 @@ def test_crop_gives_the_models_size_for_any_picture(size: tuple[int, int]) -> No
 def test_preprocessing_survives_json() -> None:
     spec = Preprocessing(PreprocessMode.TORCH, 32, 24, 0.9)
     assert Preprocessing.from_json(spec.to_json()) == spec
+
+
+def test_crop_scales_sixteen_bit_grey_instead_of_clipping_it() -> None:
+    values = np.linspace(0, 65535, 64, dtype=np.uint16).reshape(8, 8)
+    found = Preprocessing(PreprocessMode.NONE, 8, 8).crop(Image.fromarray(values))
+    np.testing.assert_array_equal(found[..., 0], values >> 8)
+
+
+def test_crop_refuses_pixels_without_a_known_range() -> None:
+    with pytest.raises(ValueError, match="its pixels are of mode F"):
+        Preprocessing(PreprocessMode.NONE, 8, 8).crop(Image.new("F", (8, 8)))

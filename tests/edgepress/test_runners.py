@@ -7,12 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from edgepress.artifact import Device, Runtime
 from edgepress.errors import InputError, MissingDeviceError, MissingRuntimeError
 from edgepress.runners import litert_runner, onnxruntime_runner, tensorflow_runner
-from edgepress.runners.fake_runner import FakeClock, FakeRunner
 from edgepress.runners.litert_runner import dequantized, quantized
 from edgepress.runners.runner import OpenRunner, runner_for
 
@@ -241,17 +239,3 @@ def test_runner_for_knows_every_cpu_runtime_and_refuses_engines() -> None:
     assert runner_for(Runtime.LITERT, Device.CPU) is litert_runner.on_cpu
     with pytest.raises(InputError, match="no runner for tensorrt-rtx on cuda"):
         runner_for(Runtime.TENSORRT_RTX, Device.CUDA)
-
-
-def test_fake_runner_is_scripted() -> None:
-    clock = FakeClock()
-
-    def logits_of(images: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.asarray(images.sum(axis=(1, 2)))
-
-    with FakeRunner(logits_of, clock, (5, 7)) as runner:
-        assert runner.is_open
-        assert runner.infer(IMAGES).shape == (3, 3)
-        runner.infer(IMAGES)
-        runner.infer(IMAGES)
-    assert (runner.calls, clock(), runner.is_open) == (3, 17, False)

@@ -76,6 +76,23 @@ def test_optimize_folder_is_reproducible_and_seed_changes_the_sample(
     assert hashes(first)["onnx-static_wi7_au8"] != hashes(third)["onnx-static_wi7_au8"]
 
 
+def test_optimize_folder_drops_what_was_made_from_a_former_parent(folder: Path, npz: Path) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    optimize_folder(request_for(folder, "engine_static_wi8_ai8", data=npz))
+    first = Manifest.load(folder).get("tensorrt-static_wi8_ai8")
+    made = optimize_folder(request_for(folder, TENSORRT, data=npz, samples=1))
+    assert made.get("tensorrt-static_wi8_ai8").sha256 != first.sha256
+    assert [artifact.id for artifact in made.artifacts] == ["onnx-fp32", "tensorrt-static_wi8_ai8"]
+    assert not list(folder.glob("*.plan"))
+
+
+def test_fp16_is_made_anew_when_other_pictures_check_it_for_overflow(folder: Path, npz: Path) -> None:
+    unchecked = optimize_folder(request_for(folder, "onnx_wf16_af16")).get("onnx-wf16_af16")
+    checked = optimize_folder(request_for(folder, "onnx_wf16_af16", INT8, data=npz)).get("onnx-wf16_af16")
+    assert unchecked.key != checked.key
+    assert checked.provenance["largest_activation"] > 0
+
+
 def test_optimize_folder_calibrates_once_for_the_same_pictures(
     folder: Path, npz: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -52,7 +52,7 @@ def test_missing_names_an_old_python(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_missing_names_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**12, 10**12, 10**9))
-    assert "4.0 GB of disk are needed and " in missing(tmp_path, model="vgg16", data="digits")[0]
+    assert "5.5 GB of disk are needed and " in missing(tmp_path, model="vgg16", data="digits")[0]
     assert missing(tmp_path) == []
 
 
