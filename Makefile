@@ -62,5 +62,6 @@ clean: ## remove what was made, except .venv
 help: ## list the targets
 	@echo 'usage: make [TARGET] [MODEL=vgg16-digits|vgg16|FILE.keras] [WEIGHTS=imagenet|random|FILE] [DATA=digits|FOLDER|FILE.npz]'
 	@echo '            [OUT=DIR] [DEVICE=cpu|cuda] [TARGET=host|linux-x64-vnni|linux-arm64|…]'
+	@echo '            [EXPORT_FLAGS=…] [OPTIMIZE_FLAGS=…] [BENCHMARK_FLAGS=--quick]   all options: .venv/bin/edgepress COMMAND --help'
 	@echo
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
