@@ -70,8 +70,15 @@ def evaluation_of(manifest: Manifest, data: str, limit: int | None, seed: int) -
 
 def _calibrations(manifest: Manifest) -> tuple[tuple[str, frozenset[str]], ...]:
     """DATA and SHA-256 of the pictures behind each calibrated artifact."""
-    found = [a.provenance["calibration"] for a in manifest.artifacts if "calibration" in a.provenance]
-    return tuple((value["source"], frozenset(value["pictures"])) for value in found)
+    found = [a for a in manifest.artifacts if "calibration" in a.provenance]
+    try:
+        values = [artifact.provenance["calibration"] for artifact in found]
+        return tuple((value["source"], frozenset(value["pictures"])) for value in values)
+    except (KeyError, TypeError) as error:
+        raise InputError(
+            f"The manifest in {manifest.folder} does not name the pictures that calibrated ({error!r}). "
+            "Remove it, export and optimize again."
+        ) from error
 
 
 def _same_data(one: str, other: str) -> bool:

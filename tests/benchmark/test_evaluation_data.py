@@ -75,3 +75,10 @@ def test_evaluation_of_leaves_out_what_calibrated_any_artifact(tiny_folder: Path
     calibrated_on(tiny_folder, "onnx-int8", tiny_data, slice(0, 4))
     manifest = calibrated_on(tiny_folder, "tensorrt-int8", tiny_data, slice(3, 6))
     assert evaluation_of(manifest, tiny_data, None, 0).left_out == 6
+
+
+def test_evaluation_of_refuses_a_calibration_without_pictures(tiny_folder: Path, tiny_data: str) -> None:
+    manifest = Manifest.load(tiny_folder)
+    manifest = manifest.with_artifact(replace(manifest.get("onnx-int8"), provenance={"calibration": {}}))
+    with pytest.raises(InputError, match="does not name the pictures that calibrated"):
+        evaluation_of(manifest, tiny_data, None, 0)

@@ -64,3 +64,13 @@ def test_trained_digits_caches_nothing_when_the_accuracy_is_too_low(tmp_path: Pa
     with pytest.raises(ProofError, match=r"reached .* on the 599 held-out digits, and 97% was wanted"):
         trained_digits(Style.SEQUENTIAL, settings, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("any_accuracy_will_do")
+def test_trained_digits_says_that_it_could_not_be_kept_but_is_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("in the way of the cache")
+    trained = trained_digits(Style.SEQUENTIAL, ONE_EPOCH, tmp_path / "file")
+    assert trained.top1 > 0
+    assert "the trained weights are not kept for the next time: Cannot write" in caplog.text

@@ -38,6 +38,7 @@ def refused(done: "subprocess.CompletedProcess[str]") -> str:
         (["benchmark", "nowhere"], "No manifest.json in nowhere"),
         (["benchmark", "nowhere", "--device", "gpu"], "Unknown device 'gpu'"),
         (["report", "nowhere"], "nowhere"),
+        (["optimize", "n" * 300], "File name too long"),
     ],
 )
 def test_bad_command_line_ends_in_one_line(cli: Cli, arguments: list[str], message: str) -> None:
