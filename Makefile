@@ -3,12 +3,16 @@
 # `export` is a directive of Make and the name of a folder here: the target must stand alone on its line,
 # with no space before the colon, and be phony.
 
-MODEL   ?= vgg16-digits
+# The job file says what is done; a variable that is given takes the place of what stands there.
+DEFAULT_JOB := docs/jobs/vgg16-digits.toml
+JOB     ?= $(DEFAULT_JOB)
+MODEL   ?=
 WEIGHTS ?=
 DATA    ?=
-OUT     ?= out/$(basename $(notdir $(MODEL)))
-DEVICE  ?= cpu
-TARGET  ?= host
+OUT     ?= $(if $(MODEL),out/$(basename $(notdir $(MODEL))))
+DEVICE  ?=
+TARGET  ?=
+SET     ?=
 PYTHON  ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && exit; \
 	done; echo python3)
@@ -16,35 +20,42 @@ PYTHON  ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 VENV      := .venv
 BIN       := $(VENV)/bin
 EDGEPRESS := $(BIN)/edgepress
-NEEDS_DATA := $(filter all optimize benchmark,$(or $(MAKECMDGOALS),all))
+NEEDS_DATA := $(and $(filter $(DEFAULT_JOB),$(JOB)),$(filter all optimize benchmark,$(or $(MAKECMDGOALS),all)))
+RUN     = $(EDGEPRESS) run '$(JOB)' $(foreach pair,$(SET),--set '$(pair)') $(if $(MODEL),--set 'model=$(MODEL)') \
+	$(if $(DATA),--set 'data=$(DATA)') $(if $(OUT),--set 'out=$(OUT)') $(if $(WEIGHTS),--set 'export.weights=$(WEIGHTS)') \
+	$(if $(TARGET),--set 'optimize.target=$(TARGET)') $(if $(DEVICE),--set 'benchmark.device=$(DEVICE)')
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
-.PHONY: all setup preflight export optimize benchmark report test check clean help
+.PHONY: all setup preflight export optimize benchmark report doctor test check clean help
 
-all: benchmark ## everything: setup, export, optimize, benchmark with its report (the default)
+all: setup ## everything that JOB says: export, optimize, benchmark with its report (the default)
+	@$(RUN)
 
 setup: $(VENV)/.installed ## make .venv and install edgepress with all CPU runtimes
 
 preflight:
-	@$(PYTHON) edgepress/cli/preflight.py '$(MODEL)' '$(WEIGHTS)' '$(DATA)' '$(OUT)' '$(VENV)' '$(NEEDS_DATA)'
+	@$(PYTHON) edgepress/cli/preflight.py '$(MODEL)' '$(WEIGHTS)' '$(DATA)' '$(or $(OUT),out)' '$(VENV)' '$(NEEDS_DATA)'
 
 $(VENV)/.installed: pyproject.toml | preflight
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
-export: setup ## Keras model to SavedModel, ONNX and TFLite           (MODEL= WEIGHTS= DATA= OUT=)
-	@$(EDGEPRESS) export '$(MODEL)' --out '$(OUT)' $(if $(WEIGHTS),--weights '$(WEIGHTS)') $(if $(DATA),--data '$(DATA)') $(EXPORT_FLAGS)
+export: setup ## Keras model to SavedModel, ONNX and TFLite
+	@$(RUN) --until export
 
-optimize: export ## FP16, INT8 and TensorRT-RTX engines of what was exported (DATA= TARGET=)
-	@$(EDGEPRESS) optimize '$(OUT)' --target '$(TARGET)' $(if $(DATA),--data '$(DATA)') $(OPTIMIZE_FLAGS)
+optimize: setup ## export, then FP16, INT8 and TensorRT-RTX engines of it
+	@$(RUN) --until optimize
 
-benchmark: optimize ## latency, memory, accuracy of each version against FP32   (DATA= DEVICE=)
-	@$(EDGEPRESS) benchmark '$(OUT)' --device '$(DEVICE)' $(if $(DATA),--data '$(DATA)') $(BENCHMARK_FLAGS)
+benchmark: setup ## both, then latency, memory and accuracy of each version against FP32
+	@$(RUN) --until benchmark
 
-report: setup ## write report.md and report.html again from results.json          (OUT=)
-	@$(EDGEPRESS) report '$(OUT)'
+report: setup ## write report.md and report.html again from results.json
+	@$(EDGEPRESS) report '$(or $(OUT),out/vgg16-digits)'
+
+doctor: setup ## what this machine can run, and what is missing for the rest
+	@$(EDGEPRESS) doctor
 
 test: $(VENV)/.installed ## run all tests (the full-size network included: about 15 minutes on two cores)
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
@@ -61,7 +72,7 @@ clean: ## remove what was made, except .venv
 
 help: ## list the targets
 	@echo 'usage: make [TARGET] [MODEL=vgg16-digits|vgg16|FILE.keras] [WEIGHTS=imagenet|random|FILE] [DATA=digits|FOLDER|FILE.npz]'
-	@echo '            [OUT=DIR] [DEVICE=cpu|cuda] [TARGET=host|linux-x64-vnni|linux-arm64|…]'
-	@echo '            [EXPORT_FLAGS=…] [OPTIMIZE_FLAGS=…] [BENCHMARK_FLAGS=--quick]   all options: .venv/bin/edgepress COMMAND --help'
+	@echo '            [OUT=DIR] [DEVICE=cpu|cuda] [TARGET=host|linux-x64-vnni|linux-arm64|…] [JOB=FILE.toml]'
+	@echo "            [SET='benchmark.quick=true optimize.samples=128 …']   all keys: .venv/bin/edgepress init; cat job.toml"
 	@echo
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14

@@ -1,7 +1,9 @@
 """results.json as report.md and as one self-contained report.html."""
 
+import logging
 from pathlib import Path
 
+import edgepress
 from benchmark.measurement import RESULTS, Results
 from benchmark.report_plots import distributions_svg, trade_off_svg
 from benchmark.report_text import (
@@ -14,13 +16,30 @@ from benchmark.report_text import (
     summary,
 )
 from edgepress.errors import InputError, MissingRuntimeError
-from edgepress.files import write_bytes
+from edgepress.files import sha256_of_file, write_bytes
+from edgepress.lock import exclusive
 
+logger = logging.getLogger(__name__)
+
+_PAGES = ("report.md", "report.html")
 _TEMPLATE = Path(__file__).with_name("report.html.j2")
 _NUMERIC = range(HEADERS.index("Median ms"), HEADERS.index("Notes"))
 
 
-def write_report(folder: Path) -> tuple[Path, Path]:
+def refresh_report(folder: Path) -> tuple[Path, ...]:
+    """Write the report unless the one that is there was made from the same results.json by this edgepress.
+
+    Returns and raises what `write_report` does.
+    """
+    stamp = _stamp(folder)
+    pages = tuple(folder / name for name in _PAGES)
+    if all(page.is_file() and page.read_text(encoding="utf-8").endswith(stamp) for page in pages):
+        logger.info("%s is up to date", pages[-1])
+        return pages
+    return write_report(folder)
+
+
+def write_report(folder: Path) -> tuple[Path, ...]:
     """Write `folder`/report.md and `folder`/report.html from its results.json.
 
     Returns:
@@ -30,17 +49,26 @@ def write_report(folder: Path) -> tuple[Path, Path]:
         InputError: There is no results.json, or it is damaged.
         MissingRuntimeError: jinja2 or matplotlib is not installed.
     """
-    results = Results.load(folder)
-    try:
-        pages = {"report.md": markdown(results), "report.html": html(results)}
-    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
-        raise InputError(
-            f"{folder / RESULTS} is damaged ({error!r}). Remove it and measure anew: "
-            f"edgepress benchmark {folder}"
-        ) from error
-    for name, text in pages.items():
-        write_bytes(folder / name, text.encode())
-    return folder / "report.md", folder / "report.html"
+    with exclusive(folder):
+        results = Results.load(folder)
+        try:
+            texts = (markdown(results), html(results))
+        except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+            raise InputError(
+                f"{folder / RESULTS} is damaged ({error!r}). Remove it and measure anew: "
+                f"edgepress benchmark {folder}"
+            ) from error
+        pages = tuple(folder / name for name in _PAGES)
+        for page, text in zip(pages, texts, strict=True):
+            write_bytes(page, (text + _stamp(folder)).encode())
+        return pages
+
+
+def _stamp(folder: Path) -> str:
+    """The last line of a page, which says what it was made from."""
+    path = folder / RESULTS
+    digest = sha256_of_file(path) if path.is_file() else "none"
+    return f"<!-- edgepress {edgepress.__version__}, {RESULTS} {digest} -->\n"
 
 
 def _title(results: Results) -> str:

@@ -37,6 +37,7 @@ from benchmark.worker_process import PATIENCE_S, WorkerError, WorkerProcess
 from edgepress.artifact import Artifact, Device, Format, Runtime
 from edgepress.errors import InputError
 from edgepress.files import sha256_of_json
+from edgepress.lock import exclusive
 from edgepress.machine import cuda_device_absence, this_machine, usable_cores
 from edgepress.manifest import Manifest
 from edgepress.progress import Progress, silent
@@ -71,13 +72,13 @@ class BenchmarkRequest:
     """
 
     folder: Path
-    device: Device
-    variants: tuple[str, ...] | None
-    data: str | None
-    quick: bool
-    threads: int | None
-    limit: int | None
-    seed: int
+    device: Device = Device.CPU
+    variants: tuple[str, ...] | None = None
+    data: str | None = None
+    quick: bool = False
+    threads: int | None = None
+    limit: int | None = None
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,11 @@ def benchmark_folder(request: BenchmarkRequest, progress: Progress = silent) -> 
         InputError: Bad request, no manifest, an artifact that was changed, or unusable DATA. An existing
             results.json stays as it is.
     """
+    with exclusive(request.folder):
+        return _brought_up_to_date(request, progress)
+
+
+def _brought_up_to_date(request: BenchmarkRequest, progress: Progress) -> Results:
     manifest = Manifest.load(request.folder)
     absence = cuda_device_absence()
     if request.device is Device.CUDA and absence is not None:
@@ -128,15 +134,17 @@ def benchmark_folder(request: BenchmarkRequest, progress: Progress = silent) -> 
     data = data_for(manifest.model.name, request.data)
     evaluation = evaluation_of(manifest, data, request.limit, request.seed)
     reference_row = _reference_row(manifest)
-    for artifact in _used_artifacts(manifest, rows, reference_row):
-        manifest.verify(artifact)
+    used = _used_artifacts(manifest, rows, reference_row)
     plan, threads = QUICK if request.quick else FULL, request.threads or usable_cores()
     with tempfile.TemporaryDirectory() as scratch:
         job = _Job(manifest, plan, data, evaluation, threads, request.seed, Path(scratch))
         blank = _blank(job, rows, reference_row, request.device)
-        if (known := _known(request.folder, blank.key)) is not None:
+        known = _known(request.folder, blank.key)
+        if known is not None and all(manifest.is_whole(artifact) for artifact in used):
             logger.info("%s is up to date", request.folder / RESULTS)
             return known
+        for artifact in used:
+            manifest.verify(artifact)
         results = _filled(job, blank, rows, reference_row, progress)
     results.save(request.folder)
     return results

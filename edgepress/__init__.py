@@ -1,3 +1,10 @@
-"""What every room shares: the nouns (artifact, manifest, target), data, preprocessing and runners."""
+"""edgepress presses a Keras CNN for the edge: export, quantize, build engines, measure, prove.
+
+The functions here are the commands of the same names; see `edgepress.api`.
+"""
 
 __version__ = "0.1.0"
+
+from edgepress.api import benchmark, export, optimize
+
+__all__ = ["benchmark", "export", "optimize"]

@@ -10,6 +10,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
@@ -250,22 +251,27 @@ def digits() -> tuple[Dataset, Dataset]:
     Source: E. Alpaydin, C. Kaynak, Optical Recognition of Handwritten Digits, UCI (1998), as shipped
     with scikit-learn: 8×8 pixels of 0…16, here scaled to 0…255 and enlarged bilinearly.
     """
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise MissingRuntimeError("scikit-learn", "keras") from error
     pillow = _pillow()
-    found = load_digits()
-    small = np.round(found.images * (255 / 16)).astype(np.uint8)
+    table = np.loadtxt(_digits_file(), delimiter=",", dtype=np.uint8)
+    values, labels = table[:, :-1].reshape(-1, 8, 8), table[:, -1].astype(np.int64)
+    small = np.round(values * (255 / 16)).astype(np.uint8)
     large = [
         np.asarray(pillow.fromarray(image).resize((_DIGITS_SIDE, _DIGITS_SIDE), resample=2).convert("RGB"))
         for image in small
     ]
     classes = tuple(str(i) for i in range(10))
-    whole = _from_arrays(DIGITS, np.stack(large), found.target, classes)
+    whole = _from_arrays(DIGITS, np.stack(large), labels, classes)
     order = np.random.default_rng(_DIGITS_SEED).permutation(len(whole))
     held_out = whole.take([int(i) for i in order[:DIGITS_HELD_OUT]])
     return whole.take([int(i) for i in order[DIGITS_HELD_OUT:]]), held_out
+
+
+def _digits_file() -> Path:
+    """The table inside scikit-learn. Its own loader gives the same, but takes two seconds to import."""
+    found = find_spec("sklearn")
+    if found is None or not found.submodule_search_locations:
+        raise MissingRuntimeError("scikit-learn", "data")
+    return Path(found.submodule_search_locations[0], "datasets", "data", "digits.csv.gz")
 
 
 def _pillow() -> ModuleType:

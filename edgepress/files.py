@@ -14,6 +14,7 @@ from typing import Any
 from edgepress.errors import InputError
 
 _CHUNK_BYTES = 1 << 20
+_SCRATCH = ".scratch-"
 
 
 def _cannot_write(path: Path, error: OSError) -> InputError:
@@ -49,7 +50,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     a lack of space or of permission is raised as an InputError.
     """
     make_folder(path.parent)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    scratch = Path(tempfile.mkdtemp(prefix=f"{_SCRATCH}{path.name}-", dir=path.parent))
     try:
         temporary = scratch / path.name
         yield temporary
@@ -60,6 +61,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise _cannot_write(path, error) from error
     finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a killed process left half-written in `folder`. Nobody else may be writing there."""
+    for scratch in folder.glob(f"{_SCRATCH}*"):
         shutil.rmtree(scratch, ignore_errors=True)
 
 

@@ -1,14 +1,16 @@
 """manifest.json: the only thing that passes from stage to stage."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from edgepress.artifact import Artifact, Format, Precision
+from edgepress.digests import remembered_sha256
 from edgepress.errors import InputError, unknown_choice
-from edgepress.files import read_json, sha256_of_path, write_json
+from edgepress.files import atomic_path, read_json, sha256_of_path, write_json
 from edgepress.preprocessing import Preprocessing
 
 MANIFEST = "manifest.json"
@@ -165,6 +167,25 @@ class Manifest:
         kept = tuple(artifact if a.id == artifact.id else a for a in self.artifacts)
         return replace(self, artifacts=kept)
 
+    def without(self, *paths: str) -> "Manifest":
+        """A manifest that does not name the artifacts of these paths."""
+        return replace(self, artifacts=tuple(a for a in self.artifacts if a.path not in paths))
+
+    @contextlib.contextmanager
+    def placing(self, path: str) -> Iterator[Path]:
+        """Yield a temporary path for an artifact's file, which takes its place in the folder on success.
+
+        Just before it does, the manifest on disk, which must be this one, stops naming what was there: at
+        no moment does it describe another content than the file has, whenever the process is killed.
+
+        Args:
+            path: Relative to the folder.
+        """
+        with atomic_path(self.folder / path) as temporary:
+            yield temporary
+            if any(artifact.path == path for artifact in self.artifacts):
+                self.without(path).save()
+
     def verify(self, artifact: Artifact) -> Path:
         """Check the artifact's content against its SHA-256 before it is used, and return its path.
 
@@ -188,9 +209,13 @@ class Manifest:
     def is_current(self, artifact_id: str, key: str) -> bool:
         """Whether the artifact of that id was made from the same things and is still whole."""
         artifact = self.find(artifact_id)
-        if artifact is None or artifact.key != key or not self.path_of(artifact).exists():
+        return artifact is not None and artifact.key == key and self.is_whole(artifact)
+
+    def is_whole(self, artifact: Artifact) -> bool:
+        """Whether the artifact is there and, as far as the file system tells, unchanged (see `digests`)."""
+        if not self.path_of(artifact).exists():
             return False
-        return sha256_of_path(self.path_of(artifact)) == artifact.sha256
+        return remembered_sha256(self.folder, artifact.path) == artifact.sha256
 
 
 def _require_sound(artifacts: tuple[Artifact, ...]) -> None:

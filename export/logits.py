@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgepress.errors import InputError
 from edgepress.manifest import Activation
-from export.keras_import import import_keras
+from edgepress.models.keras_import import import_keras
 
 if TYPE_CHECKING:
     import keras

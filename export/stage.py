@@ -16,10 +16,14 @@ from numpy.typing import NDArray
 
 import edgepress
 from edgepress.artifact import Artifact, Format, Precision, Runtime, TensorSpec
+from edgepress.digests import remember_sha256
 from edgepress.errors import InputError
-from edgepress.files import atomic_path, make_folder, require_disk, sha256_of_json, sha256_of_path, size_bytes
+from edgepress.files import make_folder, require_disk, sha256_of_json, sha256_of_path, size_bytes
+from edgepress.lock import exclusive
 from edgepress.manifest import MANIFEST, Manifest, ModelCard
 from edgepress.metrics import Logits
+from edgepress.models.source import ModelChoice, ModelSource, resolve
+from edgepress.models.vgg16 import Style
 from edgepress.parity import Parity
 from edgepress.preprocessing import Preprocessing, PreprocessMode
 from edgepress.progress import Progress, silent
@@ -28,9 +32,7 @@ from export.logits import logits_model
 from export.onnx_from_keras import onnx_from_keras
 from export.saved_model_from_keras import saved_model_from_keras
 from export.smoke import smoke_check, smoke_input
-from export.source import ModelChoice, ModelSource, resolve
 from export.tflite_from_keras import BATCH, tflite_from_keras
-from export.vgg16 import Style
 
 if TYPE_CHECKING:
     import keras
@@ -49,6 +51,7 @@ class ExportRequest:
     Attributes:
         model: "vgg16", "vgg16-digits" or a `.keras` file.
         out: Folder for the files and manifest.json.
+        cache: Folder for trained weights.
         weights: "imagenet", "random", a file, or None for the model's own default.
         style: How VGG16 is described; a user's model has its own.
         formats: What to write.
@@ -56,19 +59,18 @@ class ExportRequest:
         labels: Text file with a class name a line, or None.
         data: DATA whose class folders name the classes, or None.
         seed: For random weights and for training.
-        cache: Folder for trained weights.
     """
 
     model: str
     out: Path
-    weights: str | None
-    style: Style
-    formats: tuple[Format, ...]
-    preprocess: PreprocessMode | None
-    labels: Path | None
-    data: str | None
-    seed: int
     cache: Path
+    weights: str | None = None
+    style: Style = Style.FUNCTIONAL
+    formats: tuple[Format, ...] = (Format.SAVED_MODEL, Format.ONNX, Format.TFLITE)
+    preprocess: PreprocessMode | None = None
+    labels: Path | None = None
+    data: str | None = None
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -141,23 +143,39 @@ def export_model(request: ExportRequest, progress: Progress = silent) -> Manifes
     )
     labels = _labels(request, source)
     key = _key(source, labels)
+    if not request.formats:
+        raise InputError(f"No format to export. Give --format {'|'.join(f.value for f in FORMATS)}.")
+    if not request.out.is_dir():
+        make_folder(request.out)
+    with exclusive(request.out):
+        return _brought_up_to_date(request, source, labels, key, progress)
+
+
+def _brought_up_to_date(
+    request: ExportRequest,
+    source: ModelSource,
+    labels: tuple[str, ...] | None,
+    key: str,
+    progress: Progress,
+) -> Manifest:
+    """Export what the folder lacks."""
     former = Manifest.load(request.out) if (request.out / MANIFEST).is_file() else None
     same = former if former is not None and _is_of_key(former, key) else None
     pending = [f for f in request.formats if not _is_current(same, f, key)]
     if same is not None and not pending:
         return same
-    if not pending:
-        raise InputError(f"No format to export. Give --format {'|'.join(f.value for f in FORMATS)}.")
     make_folder(request.out)
     require_disk(
         request.out, int(source.weights_bytes * len(pending) * _DISK_MARGIN), f"Exporting {source.name}"
     )
     reference = _reference(source, _fitting(request, labels), progress)
     manifest = Manifest(request.out, reference.card, same.artifacts if same is not None else ())
+    on_disk = former or manifest
     for done, artifact_format in enumerate(pending):
         progress("export", done, len(pending))
-        manifest = manifest.with_artifact(_write(reference, artifact_format, request.out, key))
+        manifest = manifest.with_artifact(_write(reference, artifact_format, on_disk, key))
         manifest.save()
+        on_disk = manifest
         if former is not None:
             _remove_dropped(former, manifest)
     progress("export", len(pending), len(pending))
@@ -265,16 +283,17 @@ def _fingerprint(network: "keras.Model") -> str:
     return digest.hexdigest()
 
 
-def _write(reference: _Reference, artifact_format: Format, out: Path, key: str) -> Artifact:
+def _write(reference: _Reference, artifact_format: Format, on_disk: Manifest, key: str) -> Artifact:
     """Convert, prove, and only then put the file in its place."""
     writer = _WRITERS[artifact_format]
-    path = out / writer.file_name
+    path = on_disk.folder / writer.file_name
     start_ns = time.perf_counter_ns()
-    with atomic_path(path) as temporary:
+    with on_disk.placing(writer.file_name) as temporary:
         writer.convert(reference.network, temporary)
         parity = smoke_check(temporary, writer.runtimes[0], reference.images, reference.logits)
     wall_ns = time.perf_counter_ns() - start_ns
-    size = size_bytes(path)
+    size, digest = size_bytes(path), sha256_of_path(path)
+    remember_sha256(on_disk.folder, writer.file_name, digest)
     found = (writer.artifact_id, size / 1e6, wall_ns / 1e9, _in_words(parity))
     logger.info("%s: %.1f MB in %.1f s, logits %s", *found)
     preprocessing = reference.card.preprocessing
@@ -287,7 +306,7 @@ def _write(reference: _Reference, artifact_format: Format, out: Path, key: str) 
         writer.runtimes,
         (TensorSpec("images", shape, "float32"),),
         (TensorSpec("logits", (writer.batch, reference.card.class_count), "float32"),),
-        sha256_of_path(path),
+        digest,
         size,
         key,
         provenance={

@@ -2,16 +2,17 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from edgepress.artifact import Artifact, Format
 from edgepress.dataset import DIGITS, Dataset, open_data
 from edgepress.errors import InputError, MissingRuntimeError
 from edgepress.files import require_disk
+from edgepress.lock import exclusive
 from edgepress.manifest import Manifest
 from edgepress.progress import Progress, silent
-from edgepress.target import Target, target_of
+from edgepress.target import HOST, Target, target_of
 from optimize.calibration import CalibrationTable, Sample
 from optimize.recipe import Recipe, recipe_named, recipe_of_artifact, recipes_for, require_suits
 from optimize.step import CALIBRATORS, Calibrated, Step, requires, run, steps_for, versions
@@ -35,11 +36,11 @@ class OptimizeRequest:
     """
 
     folder: Path
-    target: str
-    recipes: tuple[str, ...] | None
-    data: str | None
-    samples: int
-    seed: int
+    target: str = HOST
+    recipes: tuple[str, ...] | None = None
+    data: str | None = None
+    samples: int = 64
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,11 @@ def optimize_folder(request: OptimizeRequest, progress: Progress = silent) -> Ma
         InputError: Bad request, missing data, a changed parent, a missing package, or no disk.
         ProofError: An artifact did not prove what its name promises; those before it are kept.
     """
+    with exclusive(request.folder):
+        return _brought_up_to_date(request, progress)
+
+
+def _brought_up_to_date(request: OptimizeRequest, progress: Progress) -> Manifest:
     manifest = Manifest.load(request.folder)
     steps = _plan(request, manifest)
     drawn = _draw(request, manifest) if any(s.recipe.calibrated_on for s in steps) else None
@@ -82,8 +88,7 @@ def optimize_folder(request: OptimizeRequest, progress: Progress = silent) -> Ma
         if step in pending:
             parent = requires(step, manifest)
             artifact = run(step, manifest, step.key(parent, sample), _calibrated(table, parent))
-            manifest = _without_children(manifest, artifact).with_artifact(artifact)
-            manifest.save()
+            manifest = _add(manifest, artifact)
             _LOGGER.info(
                 "%s: %.1f MB in %.1f s",
                 artifact.id,
@@ -94,15 +99,16 @@ def optimize_folder(request: OptimizeRequest, progress: Progress = silent) -> Ma
     return manifest
 
 
-def _without_children(manifest: Manifest, artifact: Artifact) -> Manifest:
-    """Drop what was made from a former content of `artifact`: its files no longer are what they say."""
+def _add(manifest: Manifest, artifact: Artifact) -> Manifest:
+    """Save the manifest with a new artifact, and drop what was made from its former content."""
     former = manifest.find(artifact.id)
-    if former is None or former.sha256 == artifact.sha256:
-        return manifest
-    for child in [a for a in manifest.artifacts if a.parent == artifact.id]:
+    changed = former is not None and former.sha256 != artifact.sha256
+    children = [a for a in manifest.artifacts if changed and a.parent == artifact.id]
+    manifest = manifest.without(*(child.path for child in children)).with_artifact(artifact)
+    manifest.save()
+    for child in children:
         _LOGGER.info("%s: removed, it was made from the former %s", child.id, artifact.id)
         manifest.path_of(child).unlink(missing_ok=True)
-        manifest = replace(manifest, artifacts=tuple(a for a in manifest.artifacts if a is not child))
     return manifest
 
 

@@ -16,8 +16,9 @@ import numpy as np
 
 import edgepress
 from edgepress.artifact import Artifact, Format, Precision, PrecisionShares, Proof, TensorSpec
+from edgepress.digests import remember_sha256
 from edgepress.errors import InputError, MissingRuntimeError, ProofError
-from edgepress.files import atomic_path, sha256_of_json, sha256_of_path, size_bytes
+from edgepress.files import sha256_of_json, sha256_of_path, size_bytes
 from edgepress.manifest import Manifest, ModelCard
 from edgepress.runners import litert_runner, onnxruntime_runner
 from edgepress.runners.runner import Runner
@@ -158,11 +159,11 @@ def requires(step: Step, manifest: Manifest) -> Artifact:
 
 
 def run(step: Step, manifest: Manifest, key: str, calibrated: Calibrated | None) -> Artifact:
-    """Make the artifact of a step; the manifest is not changed.
+    """Make the artifact of a step. It is left to the caller to put it into the manifest.
 
     Args:
         step: What to make.
-        manifest: Has the parent.
+        manifest: Has the parent; as it is on disk.
         key: Of the result, see `Step.key`.
         calibrated: Ranges of the parent; None where there are none.
 
@@ -174,11 +175,11 @@ def run(step: Step, manifest: Manifest, key: str, calibrated: Calibrated | None)
         ProofError: The result did not prove what its name promises. Nothing is left behind.
     """
     parent = requires(step, manifest)
-    destination = manifest.folder / step.path
     started_ns = time.perf_counter_ns()
-    with atomic_path(destination) as temporary:
+    with manifest.placing(step.path) as temporary:
         made = _apply(step, manifest.path_of(parent), temporary, calibrated)
         artifact = _ensures(step, parent, manifest.model, temporary)
+    remember_sha256(manifest.folder, artifact.path, artifact.sha256)
     provenance = {
         **made,
         "versions": versions(step.recipe),

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgepress.digests import DIGESTS
+
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -25,7 +27,9 @@ def refusal(done: "subprocess.CompletedProcess[str]") -> str:
 
 
 def content_of(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    """What lies in a folder, but for what is only remembered about it."""
+    files = (p for p in folder.rglob("*") if p.is_file() and p.name != DIGESTS)
+    return {str(p.relative_to(folder)): p.read_bytes() for p in files}
 
 
 @pytest.fixture(scope="module")

@@ -15,13 +15,13 @@ from edgepress.artifact import Artifact, Device, Runtime
 from edgepress.dataset import digits, open_data
 from edgepress.errors import ProofError
 from edgepress.manifest import Manifest
+from edgepress.models.keras_import import import_keras
+from edgepress.models.vgg16 import VGG16, VGG16_DIGITS, Style, build
+from edgepress.models.weights import draw_random
 from edgepress.parity import FP32_SNR_FLOOR_DB, require_parity
 from edgepress.preprocessing import Preprocessing, PreprocessMode
 from edgepress.runners.runner import runner_for
-from export.keras_import import import_keras
 from export.onnx_from_keras import onnx_from_keras
-from export.vgg16 import VGG16, VGG16_DIGITS, Style, build
-from export.weights import draw_random
 
 Array = NDArray[np.float32]
 

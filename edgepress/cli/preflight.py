@@ -21,7 +21,7 @@ def missing(model: str, weights: str, data: str, out: str, environment: str, nee
     """All that is missing, as a list of clauses; empty when `make` can start.
 
     Args:
-        model: As given to `edgepress export`.
+        model: As given to `edgepress export`; "" where the job file names it.
         weights: A weights file, "imagenet", "random" or "".
         data: "digits", a path, or "".
         out: Folder that will take the artifacts.
@@ -36,6 +36,7 @@ def missing(model: str, weights: str, data: str, out: str, environment: str, nee
         )
     if not all(importlib.util.find_spec(name) for name in ("venv", "ensurepip")):
         clauses.append("Python's venv module is missing (Debian and Ubuntu: apt install python3-venv)")
+    model = model or SMALL_MODEL  # a job file is read, and its model checked, once edgepress is installed
     if model != SMALL_MODEL and not model.endswith(".keras") and model != "vgg16":
         clauses.append("MODEL=%s is neither vgg16, vgg16-digits nor a .keras file" % model)
     if model.endswith(".keras") and not os.path.isfile(model):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgepress.dataset import DIGITS_HELD_OUT, open_data
+from edgepress.dataset import DIGITS_HELD_OUT, digits, open_data
 from edgepress.errors import InputError
 from edgepress.preprocessing import Preprocessing, PreprocessMode
 
@@ -141,3 +141,18 @@ def test_picture_of_an_absurd_size_is_named(tmp_path: Path) -> None:
     Image.new("1", (20_000, 20_000)).save(folder / "c" / "a.png")
     with pytest.raises(InputError, match=r"c/a\.png cannot be decoded"):
         list(open_data(str(folder)).evaluation.inputs(SPEC))
+
+
+def test_digits_are_those_that_scikit_learn_loads() -> None:
+    from sklearn.datasets import load_digits
+
+    train, held_out = digits()
+    found = load_digits()
+    assert len(train) + len(held_out) == len(found.target)
+    labels = np.concatenate([part.labels() for part in (train, held_out)])
+    names = [int(p.name) for part in (train, held_out) for p in part.pictures]
+    assert np.array_equal(labels, found.target[names])
+    as_read = held_out.pictures[0].read(Preprocessing(PreprocessMode.NONE, 32, 32))
+    small = found.images[int(held_out.pictures[0].name)]
+    middles = as_read[2::4, 2::4, 0].astype(float) / 255 * 16  # bilinear, so close to the pixel's own value
+    assert np.corrcoef(middles.ravel(), small.ravel())[0, 1] > 0.95

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from edgepress.errors import InputError
 from edgepress.manifest import Activation
-from export.keras_import import import_keras
+from edgepress.models.keras_import import import_keras
 from export.logits import logits_model
 
 Photos = NDArray[np.float32]

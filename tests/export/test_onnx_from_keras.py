@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 from edgepress.artifact import Device, Runtime
 from edgepress.errors import InputError, ProofError
+from edgepress.models.keras_import import import_keras
+from edgepress.models.vgg16 import Architecture, Style, build
+from edgepress.models.weights import draw_random
 from edgepress.parity import require_parity
 from edgepress.runners.runner import runner_for
 from export import onnx_from_keras as module
-from export.keras_import import import_keras
 from export.onnx_folding import fold
 from export.onnx_from_keras import onnx_from_keras
-from export.vgg16 import Architecture, Style, build
-from export.weights import draw_random
 
 Photos = NDArray[np.float32]
 

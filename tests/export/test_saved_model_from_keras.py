@@ -5,9 +5,9 @@ from numpy.typing import NDArray
 
 from edgepress.artifact import Device, Runtime
 from edgepress.files import size_bytes
+from edgepress.models.vgg16 import VGG16_DIGITS, Style, build
 from edgepress.runners.runner import runner_for
 from export.saved_model_from_keras import saved_model_from_keras
-from export.vgg16 import VGG16_DIGITS, Style, build
 
 
 def test_saved_model_from_keras_serves_any_batch_and_stores_weights_once(

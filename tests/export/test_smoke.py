@@ -5,11 +5,11 @@ import pytest
 
 from edgepress.artifact import Runtime
 from edgepress.errors import ProofError
+from edgepress.models.vgg16 import VGG16_DIGITS, Style, build
+from edgepress.models.weights import draw_random
 from edgepress.preprocessing import Preprocessing, PreprocessMode
 from export.onnx_from_keras import onnx_from_keras
 from export.smoke import smoke_check, smoke_input, smooth_picture
-from export.vgg16 import VGG16_DIGITS, Style, build
-from export.weights import draw_random
 
 
 def test_smooth_picture_is_seeded_smooth_and_unlike_its_mirror_images() -> None:

@@ -16,13 +16,13 @@ from edgepress.artifact import Artifact, Format, Precision
 from edgepress.errors import InputError, ProofError
 from edgepress.files import write_json
 from edgepress.manifest import Activation, Manifest
+from edgepress.models.keras_import import import_keras
+from edgepress.models.vgg16 import VGG16_DIGITS, Style
 from edgepress.preprocessing import PreprocessMode
 from export import stage
-from export.keras_import import import_keras
 from export.labels import read_labels
 from export.onnx_from_keras import onnx_from_keras
 from export.stage import ExportRequest, export_model
-from export.vgg16 import VGG16_DIGITS, Style
 
 RequestFor = Callable[..., ExportRequest]
 RANDOM_ONNX: dict[str, Any] = {"weights": "random", "formats": (Format.ONNX,)}
@@ -35,7 +35,7 @@ def test_export_model_writes_and_proves_three_formats(request_for: RequestFor) -
     assert states == [("export", done, 3) for done in range(4)]
     assert manifest == Manifest.load(request.out)
     assert [a.id for a in manifest.artifacts] == ["saved_model-fp32", "onnx-fp32", "tflite-fp32"]
-    assert sorted(p.name for p in request.out.iterdir()) == [
+    assert sorted(p.name for p in request.out.glob("[!.]*")) == [
         "manifest.json", "onnx-fp32.onnx", "saved_model-fp32", "tflite-fp32.tflite"
     ]  # fmt: skip
     card = manifest.model
@@ -66,9 +66,9 @@ from pathlib import Path
 from edgepress.artifact import Format
 from export.onnx_from_keras import onnx_from_keras
 from export.stage import ExportRequest, export_model
-from export.vgg16 import Style
-export_model(ExportRequest("vgg16-digits", Path({str(request.out)!r}), "random", Style.SEQUENTIAL,
-    (Format.ONNX,), None, None, None, 0, Path({str(request.cache)!r})))
+from edgepress.models.vgg16 import Style
+export_model(ExportRequest("vgg16-digits", Path({str(request.out)!r}), Path({str(request.cache)!r}), "random",
+    Style.SEQUENTIAL, (Format.ONNX,)))
 assert not {{"tensorflow", "keras", "onnx", "tf2onnx"}} & set(sys.modules)
 """
     root = Path(stage.__file__).parents[1]
@@ -115,7 +115,11 @@ def test_export_model_drops_what_was_made_of_other_things(
     after = export_model(replace(request, **change))
     assert [a.id for a in after.artifacts] == ["onnx-fp32"]
     assert after.artifacts[0].key != manifest.artifacts[0].key
-    assert sorted(p.name for p in request.out.iterdir()) == ["manifest.json", "mine.txt", "onnx-fp32.onnx"]
+    assert sorted(p.name for p in request.out.glob("[!.]*")) == [
+        "manifest.json",
+        "mine.txt",
+        "onnx-fp32.onnx",
+    ]
 
 
 def test_export_model_keeps_optimized_artifacts_when_the_model_is_the_same(request_for: RequestFor) -> None:
@@ -146,7 +150,7 @@ def test_export_model_keeps_no_file_that_fails_its_proof(
     monkeypatch.setitem(stage._WRITERS, Format.ONNX, wrong)
     with pytest.raises(ProofError, match=r"onnx-fp32\.onnx does not give the logits of its reference"):
         export_model(request)
-    assert not list(request.out.iterdir())
+    assert not list(request.out.glob("[!.]*"))
 
 
 def test_export_model_takes_a_users_file(request_for: RequestFor, tiny_file: Path, tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from edgepress.artifact import Device, Runtime
 from edgepress.errors import InputError
+from edgepress.models.keras_import import import_keras
 from edgepress.parity import require_parity
 from edgepress.runners.runner import runner_for
-from export.keras_import import import_keras
 from export.tflite_from_keras import tflite_from_keras
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepress.errors import InputError
+from edgepress.models.keras_import import import_keras
 from edgepress.preprocessing import PreprocessMode
-from export.keras_import import import_keras
 
 if TYPE_CHECKING:
     import keras

@@ -15,10 +15,10 @@ from edgepress.dataset import Dataset, digits
 from edgepress.errors import InputError, ProofError
 from edgepress.files import sha256_of_json, write_bytes
 from edgepress.metrics import top_k_accuracy
+from edgepress.models.keras_import import import_keras
+from edgepress.models.vgg16 import VGG16_DIGITS, Style, build
 from edgepress.preprocessing import Preprocessing, PreprocessMode
 from edgepress.progress import Progress, silent
-from export.keras_import import import_keras
-from export.vgg16 import VGG16_DIGITS, Style, build
 
 if TYPE_CHECKING:
     import keras

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from export.keras_import import import_keras
+from edgepress.models.keras_import import import_keras
 
 if TYPE_CHECKING:
     import keras

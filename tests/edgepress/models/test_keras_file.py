@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from edgepress.errors import InputError
+from edgepress.models.keras_file import load_keras_file, read_keras_file, require_classifier
+from edgepress.models.keras_import import import_keras
 from edgepress.preprocessing import PreprocessMode
-from export.keras_import import import_keras
-from export.user_model import load_keras_file, read_keras_file, require_classifier
 
 Layers = Callable[[], list[Any]]
 

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from edgepress.errors import ProofError
-from export import digits
-from export.digits import TrainingSettings, trained_digits
-from export.vgg16 import Style
+from edgepress.models import digits
+from edgepress.models.digits import TrainingSettings, trained_digits
+from edgepress.models.vgg16 import Style
 
 ONE_EPOCH = TrainingSettings(epochs=1)
 

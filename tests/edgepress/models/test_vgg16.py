@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from edgepress.models.keras_import import import_keras
+from edgepress.models.vgg16 import VGG16, VGG16_DIGITS, Style, build
+from edgepress.models.weights import draw_random
 from edgepress.preprocessing import Preprocessing, PreprocessMode
-from export.keras_import import import_keras
-from export.vgg16 import VGG16, VGG16_DIGITS, Style, build
-from export.weights import draw_random
 
 CropsOf = Callable[[Preprocessing], NDArray[np.float32]]
 

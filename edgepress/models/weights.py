@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgepress.errors import InputError, MissingRuntimeError
-from export.keras_import import import_keras
-from export.user_model import load_keras_file, read_keras_file
+from edgepress.models.keras_file import load_keras_file, read_keras_file
+from edgepress.models.keras_import import import_keras
 
 if TYPE_CHECKING:
     import keras

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from edgepress.errors import InputError
-from export.keras_import import import_keras
-from export.vgg16 import VGG16_DIGITS, Style, build
-from export.weights import draw_random, load_file, load_imagenet
+from edgepress.models.keras_import import import_keras
+from edgepress.models.vgg16 import VGG16_DIGITS, Style, build
+from edgepress.models.weights import draw_random, load_file, load_imagenet
 
 
 def _fresh(seed: int = 0, style: Style = Style.SEQUENTIAL) -> Any:

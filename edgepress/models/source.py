@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from edgepress.errors import InputError, unknown_choice
 from edgepress.files import sha256_of_file
+from edgepress.models.digits import PREPROCESSING, TrainingSettings, trained_digits
+from edgepress.models.keras_file import load_keras_file, read_keras_file, require_classifier
+from edgepress.models.vgg16 import VGG16, VGG16_DIGITS, Architecture, Style, build
+from edgepress.models.weights import IMAGENET, RANDOM, draw_random, load_file, load_imagenet
 from edgepress.preprocessing import PreprocessMode
 from edgepress.progress import Progress
-from export.digits import PREPROCESSING, TrainingSettings, trained_digits
-from export.user_model import load_keras_file, read_keras_file, require_classifier
-from export.vgg16 import VGG16, VGG16_DIGITS, Architecture, Style, build
-from export.weights import IMAGENET, RANDOM, draw_random, load_file, load_imagenet
 
 if TYPE_CHECKING:
     import keras

@@ -1,0 +1,213 @@
+"""The verbs of the command line as functions of the same names: `edgepress.export(…)` and so on.
+
+They do what the commands do, in this process, and print nothing of their own: give `progress` to be told how
+far they are, and configure the loggers `edgepress`, `train`, `export`, `optimize`, `benchmark` and `deploy`
+to read along. Errors are `edgepress.errors.EdgepressError`s. Enumerations can be given by their value: "onnx"
+for `Format.ONNX`. Each function works alone in its folder: a second one, in any process, waits.
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from edgepress.artifact import Device, Format
+from edgepress.errors import unknown_choice
+from edgepress.preprocessing import PreprocessMode
+from edgepress.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from benchmark.measurement import Results
+    from edgepress.manifest import Manifest
+    from edgepress.models.vgg16 import Style
+
+Choice = TypeVar("Choice", bound=Enum)
+
+
+def cache_folder(environment: Mapping[str, str]) -> Path:
+    """Where trained weights and features are kept between runs (XDG base directory specification)."""
+    base = environment.get("XDG_CACHE_HOME") or os.path.join(  # noqa: PTH118  # expanduser of a mapping
+        environment.get("HOME", "."), ".cache"
+    )
+    return Path(base) / "edgepress"
+
+
+def export(
+    model: str | Path,
+    out: str | Path | None = None,
+    *,
+    weights: str | Path | None = None,
+    style: "Style | str" = "functional",
+    formats: Iterable[Format | str] = ("saved_model", "onnx", "tflite"),
+    preprocess: PreprocessMode | str | None = None,
+    labels: str | Path | None = None,
+    data: str | Path | None = None,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> "Manifest":
+    """Turn a Keras model into SavedModel, ONNX and TFLite, each proven against Keras.
+
+    Args:
+        model: "vgg16", "vgg16-digits" or a `.keras` file.
+        out: Folder for the files and manifest.json; `out/NAME` by default.
+        weights: "imagenet", "random" or a file; None for the model's own default.
+        style: How VGG16 is described: "sequential" or "functional".
+        formats: What to write: "saved_model", "onnx", "tflite".
+        preprocess: What pictures need: "caffe", "tf", "torch" or "none"; None if the model says it.
+        labels: Text file with a class name a line, in the model's order.
+        data: Image folder whose class folders name the classes.
+        seed: Of random weights.
+        progress: Told about training epochs and finished files.
+
+    Returns:
+        The manifest of the folder.
+
+    Raises:
+        InputError: Bad input, a missing package, or too little disk.
+        ProofError: A file does not give Keras' logits.
+
+    Example:
+        >>> manifest = edgepress.export("vgg16-digits", "out/digits", formats=["onnx", "tflite"])
+        >>> [artifact.id for artifact in manifest.artifacts]
+        ['onnx-fp32', 'tflite-fp32']
+        >>> manifest.model.parameters
+        955098
+    """
+    from edgepress.models.vgg16 import Style
+    from export.stage import ExportRequest, export_model
+
+    request = ExportRequest(
+        model=str(model),
+        out=Path(out) if out is not None else Path("out") / Path(model).stem,
+        cache=cache_folder(os.environ),
+        weights=_text(weights),
+        style=_member(Style, style),
+        formats=tuple(dict.fromkeys(_member(Format, item) for item in formats)),
+        preprocess=None if preprocess is None else _member(PreprocessMode, preprocess),
+        labels=None if labels is None else Path(labels),
+        data=_text(data),
+        seed=seed,
+    )
+    return export_model(request, progress)
+
+
+def optimize(
+    folder: str | Path,
+    *,
+    target: str = "host",
+    recipes: Iterable[str] | None = None,
+    data: str | Path | None = None,
+    samples: int = 64,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> "Manifest":
+    """Make FP16 and INT8 versions and TensorRT-RTX engines of what was exported.
+
+    Args:
+        folder: Has a manifest.json; artifacts are added to it.
+        target: Device to press for; its instruction set picks the INT8 format.
+        recipes: Names of recipes; None for all that suit the target.
+        data: Calibration pictures: "digits", an image folder or an `.npz`; None for the model's own.
+        samples: Number of calibration pictures.
+        seed: Of the drawing.
+        progress: Told about calibration pictures and finished artifacts.
+
+    Returns:
+        The manifest with all wanted artifacts.
+
+    Raises:
+        InputError: Bad input, a missing package, or too little disk.
+        ProofError: An artifact did not prove what its name promises; those before it are kept.
+
+    Example:
+        >>> manifest = edgepress.optimize("out/digits", recipes=["tflite_static_wi8_ai8"])
+        >>> pressed = manifest.get("tflite-static_wi8_ai8")
+        >>> pressed.precision.value, pressed.size_bytes < 0.3 * manifest.get("tflite-fp32").size_bytes
+        ('int8', True)
+    """
+    from optimize.stage import OptimizeRequest, optimize_folder
+
+    request = OptimizeRequest(
+        folder=Path(folder),
+        target=target,
+        recipes=None if recipes is None else tuple(recipes),
+        data=_text(data),
+        samples=samples,
+        seed=seed,
+    )
+    return optimize_folder(request, progress)
+
+
+def benchmark(
+    folder: str | Path,
+    *,
+    device: Device | str = "cpu",
+    variants: Iterable[str] | None = None,
+    data: str | Path | None = None,
+    quick: bool = False,
+    threads: int | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> "Results":
+    """Measure latency, memory and accuracy of each version against FP32, and write results and report.
+
+    Args:
+        folder: With a manifest.json; results.json, report.md and report.html are written there.
+        device: Where to measure: "cpu" or "cuda".
+        variants: Ids of artifacts; None for all.
+        data: Pictures to evaluate: "digits", an image folder or an `.npz`; None for the model's own.
+        quick: Fewer samples: for a look, not for a decision.
+        threads: Of every runtime; None for all cores.
+        limit: Evaluate at most so many pictures.
+        seed: Of the order of blocks, the draw of pictures and the bootstrap.
+        progress: Told about rows.
+
+    Returns:
+        What results.json says. A row that failed or was skipped is there with its reason.
+
+    Raises:
+        InputError: Bad input, or an artifact that was changed. An existing results.json stays as it is.
+
+    Example:
+        >>> results = edgepress.benchmark("out/digits", quick=True, limit=50)
+        >>> results.baseline.artifact
+        'onnx-fp32'
+        >>> row = next(r for r in results.results if r.artifact == "tflite-static_wi8_ai8")
+        >>> row.status.value, row.accuracy.images, row.accuracy.agreement > 0.9
+        ('ok', 50, True)
+    """
+    from benchmark.report import refresh_report
+    from benchmark.stage import BenchmarkRequest, benchmark_folder
+
+    request = BenchmarkRequest(
+        folder=Path(folder),
+        device=_member(Device, device),
+        variants=None if variants is None else tuple(variants),
+        data=_text(data),
+        quick=quick,
+        threads=threads,
+        limit=limit,
+        seed=seed,
+    )
+    results = benchmark_folder(request, progress)
+    refresh_report(request.folder)
+    return results
+
+
+def _text(value: str | Path | None) -> str | None:
+    return None if value is None else str(value)
+
+
+def _member(kind: type[Choice], value: "Choice | str") -> Choice:
+    """The member of an enumeration that has this value.
+
+    Raises:
+        InputError: There is none; the nearest is suggested.
+    """
+    known = {member.value: member for member in kind}
+    found = known.get(value.value if isinstance(value, kind) else value)
+    if found is None:
+        raise unknown_choice(kind.__name__.lower(), str(value), known)
+    return found

@@ -1,0 +1,72 @@
+"""`edgepress benchmark`."""
+
+import argparse
+import logging
+from pathlib import Path
+
+from edgepress.artifact import Device
+from edgepress.cli.command import Command, Outcome
+from edgepress.cli.values import choice, count, seed
+from edgepress.progress import Progress
+
+logger = logging.getLogger(__name__)
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("folder", type=Path, metavar="DIR", help="folder with a manifest.json")
+    add(
+        "--device",
+        type=choice("device", Device),
+        default=Device.CPU,
+        metavar="cpu|cuda",
+        help="where to measure (default: cpu)",
+    )
+    add("--variant", dest="variants", nargs="+", metavar="ID", help="only these artifacts")
+    add("--data", metavar="DATA", help="evaluation pictures: digits, an image folder, or an .npz")
+    add("--quick", action="store_true", help="fewer samples: for a look, not for a decision")
+    add("--threads", type=count, metavar="N", help="threads of every runtime (default: all cores)")
+    add("--limit", type=count, metavar="N", help="evaluate at most N pictures, drawn with --seed")
+    add("--seed", type=seed, default=0, metavar="N", help="of order and drawing (default: 0)")
+
+
+def _run(arguments: argparse.Namespace, progress: Progress) -> Outcome:
+    from benchmark.measurement import RESULTS
+    from benchmark.report import refresh_report
+    from benchmark.stage import BenchmarkRequest, benchmark_folder
+
+    request = BenchmarkRequest(
+        folder=arguments.folder,
+        device=arguments.device,
+        variants=tuple(arguments.variants) if arguments.variants else None,
+        data=arguments.data,
+        quick=arguments.quick,
+        threads=arguments.threads,
+        limit=arguments.limit,
+        seed=arguments.seed,
+    )
+    failed = benchmark_folder(request, progress).failed()
+    for row in failed:
+        logger.error("failed: %s on %s: %s", row.artifact, row.runner.value, row.reason)
+    pages = [str(path) for path in refresh_report(request.folder)]
+    return Outcome(
+        tuple(pages),
+        {
+            "results": str(request.folder / RESULTS),
+            "reports": pages,
+            "failed": [row.artifact for row in failed],
+        },
+        exit_code=1 if failed else 0,
+    )
+
+
+COMMAND = Command(
+    name="benchmark",
+    purpose="measure latency, memory and accuracy of each version against FP32, and write the report",
+    examples=(
+        "edgepress benchmark out/vgg16-digits --quick",
+        "edgepress benchmark out/vgg16 --data photos",
+    ),
+    add_arguments=_add_arguments,
+    run=_run,
+)
