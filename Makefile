@@ -27,7 +27,7 @@ RUN     = $(EDGEPRESS) run '$(JOB)' $(foreach pair,$(SET),--set '$(pair)') $(if 
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
-.PHONY: all setup preflight export optimize benchmark report doctor test check clean help
+.PHONY: all setup preflight export optimize benchmark bundle report test check clean help
 
 all: setup ## everything that JOB says: export, optimize, benchmark with its report (the default)
 	@$(RUN)
@@ -51,11 +51,11 @@ optimize: setup ## export, then FP16, INT8 and TensorRT-RTX engines of it
 benchmark: setup ## both, then latency, memory and accuracy of each version against FP32
 	@$(RUN) --until benchmark
 
+bundle: setup ## all of that, then a bundle for linux-x64-cpu that verifies itself
+	@$(RUN) --set bundle.target=linux-x64-cpu
+
 report: setup ## write report.md and report.html again from results.json
 	@$(EDGEPRESS) report '$(or $(OUT),out/vgg16-digits)'
-
-doctor: setup ## what this machine can run, and what is missing for the rest
-	@$(EDGEPRESS) doctor
 
 test: $(VENV)/.installed ## run all tests (the full-size network included: about 15 minutes on two cores)
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)

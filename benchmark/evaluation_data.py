@@ -1,4 +1,4 @@
-"""Which pictures are evaluated: those of DATA that calibration has not seen."""
+"""Which pictures are evaluated: those of DATA that neither trained nor calibrated."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ _DIGITS_MODEL = "vgg16-digits"
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The pictures to evaluate, and how many of DATA were left out because they calibrated."""
+    """The pictures to evaluate, and how many of DATA were left out because they trained or calibrated."""
 
     pictures: Dataset
     left_out: int
@@ -39,7 +39,8 @@ def evaluation_of(manifest: Manifest, data: str, limit: int | None, seed: int) -
 
     Args:
         manifest: Each calibrated artifact names, in its provenance, the pictures to leave out. All of them
-            count, also where artifacts were calibrated at different times.
+            count, also where artifacts were calibrated at different times. The pictures that the model card
+            says it was trained on are left out too, whatever folder they are in.
         data: DATA.
         limit: At most so many pictures, drawn with `seed`.
         seed: Of the draw.
@@ -58,11 +59,11 @@ def evaluation_of(manifest: Manifest, data: str, limit: int | None, seed: int) -
                 "used ones are left out."
             )
     used = frozenset(identity for _, identities in _calibrations(manifest) for identity in identities)
-    pictures = pool.without(used)
+    pictures = pool.without(used | frozenset(manifest.model.trained_on))
     if not len(pictures):
         raise InputError(
-            f"All {len(pool)} pictures of {data} were used for calibration: none is left to evaluate. "
-            "Add pictures, or calibrate with fewer (optimize --samples)."
+            f"All {len(pool)} pictures of {data} were used for training or calibration: none is left to "
+            "evaluate. Add pictures, or calibrate with fewer (optimize --samples)."
         )
     left_out = len(pool) - len(pictures)
     return Evaluation(pictures if limit is None else pictures.sample(limit, seed), left_out)

@@ -10,10 +10,10 @@ from typing import Any
 
 from benchmark.memory import Residence
 from benchmark.plan import Plan
-from benchmark.record import from_json, to_json
 from edgepress.artifact import Device, Format, Precision, Runtime
 from edgepress.errors import InputError
 from edgepress.files import read_json, write_bytes
+from edgepress.record import from_json, to_json
 
 RESULTS = "results.json"
 SCHEMA_VERSION = 1

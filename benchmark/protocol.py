@@ -10,8 +10,8 @@ from enum import Enum
 from typing import Any, TypeAlias
 
 from benchmark.latency import Extent
-from benchmark.record import from_json, to_json
 from edgepress.artifact import Device, Runtime
+from edgepress.record import from_json, to_json
 
 
 @dataclass(frozen=True)

@@ -187,7 +187,7 @@ def facts(results: Results) -> tuple[tuple[str, str], ...]:
     """Environment and data, as pairs of name and value."""
     machine, plan, data = results.environment.machine, results.plan, results.data
     memory = machine["memory_bytes"]
-    left_out = f", {data.left_out} left out because they calibrated" if data.left_out else ""
+    left_out = f", {data.left_out} left out because they trained or calibrated" if data.left_out else ""
     return (
         ("Model", f"{results.model.name} ({results.model.parameters:,} parameters; {results.model.source})"),
         ("CPU", f"{machine['cpu']} ({machine['isa']}), {machine['cores']} cores"),

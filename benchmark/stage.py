@@ -30,7 +30,6 @@ from benchmark.measurement import (
 )
 from benchmark.plan import FULL, QUICK, Plan
 from benchmark.protocol import Evaluate, Evaluated, FailureKind, Open, Opened, Prepare, Prepared
-from benchmark.record import to_json
 from benchmark.rows import ACCURACY_ONLY, Purpose, Row, rows_of, skip_reason
 from benchmark.summary import latency_of, own_speedup, paired_speedup
 from benchmark.worker_process import PATIENCE_S, WorkerError, WorkerProcess
@@ -41,6 +40,7 @@ from edgepress.lock import exclusive
 from edgepress.machine import cuda_device_absence, this_machine, usable_cores
 from edgepress.manifest import Manifest
 from edgepress.progress import Progress, silent
+from edgepress.record import to_json
 
 logger = logging.getLogger(__name__)
 

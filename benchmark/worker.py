@@ -37,9 +37,9 @@ from benchmark.protocol import (
     Timed,
     request_from_json,
 )
-from benchmark.record import to_json
 from edgepress.artifact import Runtime
 from edgepress.errors import EdgepressError, InputError, MissingDeviceError, MissingRuntimeError
+from edgepress.record import to_json
 from edgepress.runners.runner import Runner, runner_for
 
 _PR_SET_PDEATHSIG = 1

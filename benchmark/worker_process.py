@@ -14,8 +14,8 @@ from types import TracebackType
 from typing import IO, TypeVar, cast
 
 from benchmark.protocol import Failure, FailureKind, Request, request_to_json
-from benchmark.record import from_json
 from edgepress.errors import EdgepressError
+from edgepress.record import from_json
 
 Reply = TypeVar("Reply")
 

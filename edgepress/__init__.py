@@ -5,6 +5,6 @@ The functions here are the commands of the same names; see `edgepress.api`.
 
 __version__ = "0.1.0"
 
-from edgepress.api import benchmark, export, optimize
+from edgepress.api import benchmark, bundle, export, optimize, train
 
-__all__ = ["benchmark", "export", "optimize"]
+__all__ = ["benchmark", "bundle", "export", "optimize", "train"]

@@ -19,8 +19,11 @@ from edgepress.progress import Progress, silent
 
 if TYPE_CHECKING:
     from benchmark.measurement import Results
+    from deploy.stage import Bundle
     from edgepress.manifest import Manifest
+    from edgepress.models.training_record import TrainingRecord
     from edgepress.models.vgg16 import Style
+    from train.network import Pooling
 
 Choice = TypeVar("Choice", bound=Enum)
 
@@ -31,6 +34,82 @@ def cache_folder(environment: Mapping[str, str]) -> Path:
         environment.get("HOME", "."), ".cache"
     )
     return Path(base) / "edgepress"
+
+
+def train(
+    data: str | Path,
+    out: str | Path,
+    *,
+    model: str = "vgg16",
+    weights: str | Path | None = None,
+    trainable_blocks: int = 0,
+    pooling: "Pooling | str" = "average",
+    hidden: int = 256,
+    dropout: float = 0.5,
+    epochs: int = 30,
+    patience: int = 5,
+    batch: int = 32,
+    learning_rate: float | None = None,
+    validation: float = 0.2,
+    augment: int = 0,
+    labels: str | Path | None = None,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> "TrainingRecord":
+    """Train a classifier on your pictures, on VGG16's convolutions.
+
+    Args:
+        data: Pictures with labels: an image folder (class/*.jpg), an `.npz`, or "digits".
+        out: The `.keras` file; its history and learning curves are written beside it.
+        model: Whose convolutions: "vgg16" or "vgg16-digits".
+        weights: "imagenet", "random" or a file; None for the model's own.
+        trainable_blocks: Last blocks of convolutions to train, too; 0 freezes all.
+        pooling: Over the last feature map: "average", "max" or "flatten".
+        hidden: Width of the new hidden layer; 0 for none.
+        dropout: Share in [0, 1) of its outputs.
+        epochs: At most.
+        patience: Epochs without a lower validation loss after which it stops; 0 for never.
+        batch: Pictures a step.
+        learning_rate: Of Adam; None for 0.001, or 0.0001 with `trainable_blocks`.
+        validation: Share of the pictures that chooses the epoch and does not train.
+        augment: Random views of each training picture beside itself.
+        labels: Text file with the class names in the order of the outputs.
+        seed: Of split, weights, order and views.
+        progress: Told about feature vectors and steps.
+
+    Returns:
+        What is also recorded in the file: labels, preprocessing, accuracy.
+
+    Raises:
+        InputError: Bad data or settings, or weights that do not fit.
+
+    Example:
+        >>> record = edgepress.train("digits", "out/mine.keras", model="vgg16-digits", epochs=2)
+        >>> len(record.labels), record.validation_accuracy > 0.9
+        (10, True)
+    """
+    from train.network import Head, Pooling
+    from train.plan import TrainRequest
+    from train.stage import train_model
+
+    request = TrainRequest(
+        data=str(data),
+        out=Path(out),
+        cache=cache_folder(os.environ),
+        model=model,
+        weights=_text(weights),
+        head=Head(_member(Pooling, pooling), hidden, dropout),
+        trainable_blocks=trainable_blocks,
+        epochs=epochs,
+        patience=patience,
+        batch=batch,
+        learning_rate=learning_rate,
+        validation=validation,
+        augment=augment,
+        labels=None if labels is None else Path(labels),
+        seed=seed,
+    )
+    return train_model(request, progress)
 
 
 def export(
@@ -194,6 +273,52 @@ def benchmark(
     results = benchmark_folder(request, progress)
     refresh_report(request.folder)
     return results
+
+
+def bundle(
+    folder: str | Path,
+    *,
+    target: str = "linux-x64-cpu",
+    out: str | Path | None = None,
+    variant: str | None = None,
+    max_drop: float = 1.0,
+    data: str | Path | None = None,
+    progress: Progress = silent,
+) -> "Bundle":
+    """Pack the best version for a device, with scripts that run and verify it there.
+
+    Args:
+        folder: With a manifest.json, and a results.json unless `variant` is given.
+        target: Kind of device.
+        out: Folder of the bundle; `folder`/bundle-TARGET by default.
+        variant: Id of the artifact; None to choose by results.json.
+        max_drop: Largest loss of top-1 that the choice allows, in percentage points.
+        data: Pictures for the golden inputs; None for those of results.json.
+        progress: Told about steps.
+
+    Returns:
+        What was delivered, and why.
+
+    Raises:
+        InputError: Nothing to choose by, or nothing for the target.
+        ProofError: The bundle does not verify. Nothing is delivered then.
+
+    Example:
+        >>> delivered = edgepress.bundle("out/digits", variant="onnx-fp32")
+        >>> str(delivered.folder), delivered.artifact
+        ('out/digits/bundle-linux-x64-cpu', 'onnx-fp32')
+    """
+    from deploy.stage import BundleRequest, bundle_folder
+
+    request = BundleRequest(
+        folder=Path(folder),
+        target=target,
+        out=None if out is None else Path(out),
+        variant=variant,
+        max_drop=max_drop,
+        data=_text(data),
+    )
+    return bundle_folder(request, progress)
 
 
 def _text(value: str | Path | None) -> str | None:

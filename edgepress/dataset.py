@@ -89,6 +89,10 @@ class Dataset:
         """All pictures whose SHA-256 is not among `identities`."""
         return replace(self, pictures=tuple(p for p in self.pictures if p.sha256 not in identities))
 
+    def only(self, identities: frozenset[str]) -> "Dataset":
+        """The pictures whose SHA-256 is among `identities`."""
+        return replace(self, pictures=tuple(p for p in self.pictures if p.sha256 in identities))
+
     def inputs(self, preprocessing: Preprocessing) -> Iterator[NDArray[np.float32]]:
         """Model inputs, one at a time: (1, height, width, 3) float32.
 

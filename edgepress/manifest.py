@@ -38,6 +38,7 @@ class ModelCard:
         labels: Class names in the order of the logits, or None.
         preprocessing: What the input tensor expects.
         activation: From logits to probabilities; outside of the artifacts.
+        trained_on: SHA-256 of the pictures that are known to have trained it; they are not evaluated.
     """
 
     name: str
@@ -48,6 +49,7 @@ class ModelCard:
     labels: tuple[str, ...] | None
     preprocessing: Preprocessing
     activation: Activation
+    trained_on: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As written to the manifest."""
@@ -60,6 +62,7 @@ class ModelCard:
             "labels": list(self.labels) if self.labels is not None else None,
             "preprocessing": self.preprocessing.to_json(),
             "activation": self.activation.value,
+            "trained_on": list(self.trained_on),
         }
 
     @classmethod
@@ -74,6 +77,7 @@ class ModelCard:
             labels=tuple(value["labels"]) if value["labels"] is not None else None,
             preprocessing=Preprocessing.from_json(value["preprocessing"]),
             activation=Activation(value["activation"]),
+            trained_on=tuple(value.get("trained_on", ())),
         )
 
 

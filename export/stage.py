@@ -1,6 +1,5 @@
 """The stage: MODEL in, portable files and their manifest out."""
 
-import hashlib
 import importlib.metadata
 import logging
 import math
@@ -19,15 +18,16 @@ from edgepress.artifact import Artifact, Format, Precision, Runtime, TensorSpec
 from edgepress.digests import remember_sha256
 from edgepress.errors import InputError
 from edgepress.files import make_folder, require_disk, sha256_of_json, sha256_of_path, size_bytes
+from edgepress.labels import labels_of_data, read_labels
 from edgepress.lock import exclusive
 from edgepress.manifest import MANIFEST, Manifest, ModelCard
 from edgepress.metrics import Logits
 from edgepress.models.source import ModelChoice, ModelSource, resolve
 from edgepress.models.vgg16 import Style
+from edgepress.models.weights import fingerprint_of
 from edgepress.parity import Parity
 from edgepress.preprocessing import Preprocessing, PreprocessMode
 from edgepress.progress import Progress, silent
-from export.labels import labels_of_data, read_labels
 from export.logits import logits_model
 from export.onnx_from_keras import onnx_from_keras
 from export.saved_model_from_keras import saved_model_from_keras
@@ -243,12 +243,13 @@ def _reference(
     card = ModelCard(
         source.name,
         source.weights,
-        _fingerprint(network),
+        fingerprint_of(network),
         int(network.count_params()),
         class_count,
         labels_for(class_count),
         preprocessing,
         found.activation,
+        source.trained_on,
     )
     logits = np.asarray(network(images, training=False), np.float32)
     return _Reference(network, card, images, logits, loaded.findings)
@@ -271,16 +272,6 @@ def _fitting(
         )
 
     return labels_for
-
-
-def _fingerprint(network: "keras.Model") -> str:
-    """SHA-256 over shape, dtype and bytes of all weights in the model's order."""
-    digest = hashlib.sha256()
-    for variable in network.weights:
-        value = np.ascontiguousarray(variable.value.numpy())
-        digest.update(f"{value.shape} {value.dtype}\n".encode())
-        digest.update(value.data)
-    return digest.hexdigest()
 
 
 def _write(reference: _Reference, artifact_format: Format, on_disk: Manifest, key: str) -> Artifact:

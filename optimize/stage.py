@@ -15,7 +15,7 @@ from edgepress.progress import Progress, silent
 from edgepress.target import HOST, Target, target_of
 from optimize.calibration import CalibrationTable, Sample
 from optimize.recipe import Recipe, recipe_named, recipe_of_artifact, recipes_for, require_suits
-from optimize.step import CALIBRATORS, Calibrated, Step, requires, run, steps_for, versions
+from optimize.step import CALIBRATORS, Calibrated, Step, parent_of, requires, run, steps_for, versions
 
 _LOGGER = logging.getLogger(__name__)
 _DATA_OF_MODEL = {"vgg16-digits": DIGITS}
@@ -125,7 +125,9 @@ def _plan(request: OptimizeRequest, manifest: Manifest) -> tuple[Step, ...]:
     for step in steps:
         versions(step.recipe)
         if recipe_of_artifact(step.recipe.parent) is None:
-            requires(step, manifest)
+            parent = parent_of(step, manifest)
+            if not manifest.is_whole(parent):
+                manifest.verify(parent)  # says what is wrong with it
     return steps
 
 
@@ -166,7 +168,9 @@ def _draw(request: OptimizeRequest, manifest: Manifest) -> _Drawn:
         )
     if request.samples < 1:
         raise InputError(f"--samples is {request.samples}, wanted at least 1. Give a larger number.")
-    pictures = open_data(data).calibration.sample(request.samples, request.seed)
+    pool = open_data(data).calibration
+    trained = pool.only(frozenset(model.trained_on))  # they cannot be evaluated any more
+    pictures = (trained if len(trained) >= request.samples else pool).sample(request.samples, request.seed)
     return _Drawn(pictures, Sample.of(pictures, request.seed, model.preprocessing))
 
 

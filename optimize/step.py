@@ -142,10 +142,21 @@ def _version(package: str) -> str:
 
 
 def requires(step: Step, manifest: Manifest) -> Artifact:
-    """The artifact that the step starts from, checked against its SHA-256.
+    """The artifact that the step starts from, every byte of it checked against its SHA-256.
 
     Raises:
         InputError: The manifest has none, or its file is missing or was changed.
+    """
+    parent = parent_of(step, manifest)
+    manifest.verify(parent)
+    return parent
+
+
+def parent_of(step: Step, manifest: Manifest) -> Artifact:
+    """The artifact that the step starts from.
+
+    Raises:
+        InputError: The manifest has none.
     """
     parent = manifest.find(step.recipe.parent)
     if parent is None:
@@ -154,7 +165,6 @@ def requires(step: Step, manifest: Manifest) -> Artifact:
             f"Recipe {step.recipe.name!r} needs {step.recipe.parent}, and {manifest.folder} has none. "
             f"Export the model with --format {name}."
         )
-    manifest.verify(parent)
     return parent
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-STAGES = ("export", "optimize", "benchmark")
+STAGES = ("train", "export", "optimize", "benchmark", "deploy")
 FRAMEWORKS = {
     *("ai_edge_litert", "h5py", "jinja2", "keras", "litert_quantizer", "matplotlib", "onnx", "onnxruntime"),
     *("PIL", "sklearn", "tensorflow", "tensorrt", "tensorrt_rtx", "tf2onnx"),

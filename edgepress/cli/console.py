@@ -21,7 +21,7 @@ from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
-OUR_LOGGERS = ("edgepress", "export", "optimize", "benchmark")
+OUR_LOGGERS = ("edgepress", "train", "export", "optimize", "benchmark", "deploy")
 _LINE_EVERY_S = 5.0
 
 

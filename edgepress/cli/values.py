@@ -1,5 +1,6 @@
 """What words on the command line and in a job file may mean: converters that raise an InputError."""
 
+import math
 from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import TypeVar
@@ -46,3 +47,29 @@ def seed(text: str) -> int:
     if not text.isdecimal() or int(text) >= 2**32:
         raise InputError(f"Wanted a seed from 0 to 4294967295. Received: {text!r}.")
     return int(text)
+
+
+def whole(text: str) -> int:
+    """A whole number, 0 included."""
+    if not text.isdecimal():
+        raise InputError(f"Wanted a whole number of at least 0. Received: {text!r}.")
+    return int(text)
+
+
+def number(text: str) -> float:
+    """A finite number."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise InputError(f"Wanted a number. Received: {text!r}.")
+    return value
+
+
+def positive(text: str) -> float:
+    """A finite number above 0."""
+    value = number(text)
+    if value <= 0:
+        raise InputError(f"Wanted a number above 0. Received: {text!r}.")
+    return value

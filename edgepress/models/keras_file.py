@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgepress.errors import InputError
 from edgepress.models.keras_import import import_keras
+from edgepress.models.training_record import TrainingRecord, read_record
 from edgepress.preprocessing import PreprocessMode
 
 if TYPE_CHECKING:
@@ -27,10 +28,12 @@ class KerasFile:
     Attributes:
         path: The file.
         normalizes: It has a Rescaling or Normalization layer of its own.
+        record: What `edgepress train` says about it; None if another program saved it.
     """
 
     path: Path
     normalizes: bool
+    record: TrainingRecord | None = None
 
     def preprocess_mode(self, given: PreprocessMode | None) -> PreprocessMode:
         """What the pictures need before this model.
@@ -40,6 +43,8 @@ class KerasFile:
         """
         if given is not None:
             return given
+        if self.record is not None:
+            return self.record.preprocessing.mode
         if self.normalizes:
             return PreprocessMode.NONE
         raise InputError(
@@ -65,6 +70,7 @@ def read_keras_file(path: Path) -> KerasFile:
                     "Save it anew with model.save('….keras')."
                 )
             config = json.loads(archive.read("config.json"))
+            record = read_record(archive, path)
     except (zipfile.BadZipFile, OSError, ValueError, EOFError) as error:
         raise InputError(
             f"{path} is no .keras model or is truncated ({_one_line(error)}). "
@@ -73,7 +79,7 @@ def read_keras_file(path: Path) -> KerasFile:
     objects = list(_objects(config))
     for entry in objects:
         _refuse_foreign_code(path, entry)
-    return KerasFile(path, any(entry["class_name"] in _NORMALIZING_LAYERS for entry in objects))
+    return KerasFile(path, any(entry["class_name"] in _NORMALIZING_LAYERS for entry in objects), record)
 
 
 def _objects(config: Any) -> Iterator[dict[str, Any]]:

@@ -9,6 +9,7 @@ from edgepress.errors import InputError, unknown_choice
 from edgepress.files import sha256_of_file
 from edgepress.models.digits import PREPROCESSING, TrainingSettings, trained_digits
 from edgepress.models.keras_file import load_keras_file, read_keras_file, require_classifier
+from edgepress.models.training_record import require_fits
 from edgepress.models.vgg16 import VGG16, VGG16_DIGITS, Architecture, Style, build
 from edgepress.models.weights import IMAGENET, RANDOM, draw_random, load_file, load_imagenet
 from edgepress.preprocessing import PreprocessMode
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 MODELS = (VGG16.name, VGG16_DIGITS.name)
 _TRAINED = "trained here"
+_IMAGENET_CLASSES = Path(__file__).with_name("imagenet_classes.txt")
 _DIGIT_NAMES = tuple(str(digit) for digit in range(10))
 
 
@@ -41,6 +43,7 @@ class ModelSource:
         mode: What its pictures need.
         weights_bytes: Size of its weights in FP32, about.
         labels: Class names that belong to it, or None.
+        trained_on: SHA-256 of the pictures that are known to have trained it.
         load: Makes the classifier.
     """
 
@@ -51,6 +54,7 @@ class ModelSource:
     weights_bytes: int
     labels: tuple[str, ...] | None
     load: Callable[[Progress], Loaded]
+    trained_on: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -104,9 +108,14 @@ def _vgg16(
         {"architecture": asdict(architecture), "weights": identity, "style": choice.style.value},
         choice.preprocess or mode,
         4 * architecture.parameters,
-        None,
+        imagenet_classes() if architecture is VGG16 and weights != RANDOM else None,
         load,
     )
+
+
+def imagenet_classes() -> tuple[str, ...]:
+    """The names of ImageNet's 1,000 classes in the order of Keras' outputs."""
+    return tuple(_IMAGENET_CLASSES.read_text(encoding="utf-8").splitlines())
 
 
 def _filler(
@@ -161,10 +170,13 @@ def _users_own(choice: ModelChoice, path: Path) -> ModelSource:
             "Leave --weights out."
         )
     file = read_keras_file(path)
+    record = file.record
 
     def load(_: Progress) -> Loaded:
         model = load_keras_file(file)
         require_classifier(model, path)
+        if record is not None:
+            require_fits(record, model, path)
         return Loaded(model, {})
 
     return ModelSource(
@@ -173,6 +185,7 @@ def _users_own(choice: ModelChoice, path: Path) -> ModelSource:
         {"weights": sha256_of_file(path)},
         file.preprocess_mode(choice.preprocess),
         path.stat().st_size,
-        None,
+        record.labels if record is not None else None,
         load,
+        record.trained_on if record is not None else (),
     )

@@ -102,7 +102,17 @@ def build(architecture: Architecture, style: Style) -> "keras.Model":
     return keras.Model(images, values, name=architecture.name)
 
 
-def _layers(architecture: Architecture) -> Iterator["keras.layers.Layer"]:
+def build_convolutions(architecture: Architecture) -> "keras.Model":
+    """The convolutional part alone: (N, side, side, 3) float32 → the last pooling, (N, h, w, channels)."""
+    keras = import_keras()
+    images = keras.Input((architecture.side_pixels, architecture.side_pixels, _COLOURS), name="images")
+    values = images
+    for layer in _convolutional_layers(architecture):
+        values = layer(values)
+    return keras.Model(images, values, name=f"{architecture.name}-convolutions")
+
+
+def _convolutional_layers(architecture: Architecture) -> Iterator["keras.layers.Layer"]:
     layers = import_keras().layers
     for number, block in enumerate(architecture.blocks, start=1):
         for position in range(1, block.convolutions + 1):
@@ -115,6 +125,11 @@ def _layers(architecture: Architecture) -> Iterator["keras.layers.Layer"]:
                 name=f"block{number}_conv{position}",
             )
         yield layers.MaxPooling2D(name=f"block{number}_pool")
+
+
+def _layers(architecture: Architecture) -> Iterator["keras.layers.Layer"]:
+    layers = import_keras().layers
+    yield from _convolutional_layers(architecture)
     yield layers.Flatten(name="flatten")
     for number, width in enumerate(architecture.dense, start=1):
         yield layers.Dense(width, activation="relu", kernel_initializer="he_normal", name=f"fc{number}")

@@ -1,6 +1,7 @@
 """Where the weights of a built VGG16 come from. Never random ones unless they were asked for."""
 
 import contextlib
+import hashlib
 import logging
 import socket
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,7 @@ logger = logging.getLogger(__name__)
 IMAGENET = "imagenet"
 RANDOM = "random"
 _LEGACY_FILE = "vgg16_weights_tf_dim_ordering_tf_kernels.h5"
+_LEGACY_FILE_NO_TOP = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
 _NETWORK_TIMEOUT_S = 20.0
 _BIAS_DEVIATION = 0.1
 
@@ -40,23 +42,28 @@ def draw_random(model: "keras.Model", seed: int) -> None:
         variable.assign(values)
 
 
-def load_imagenet(model: "keras.Model") -> None:
+def load_imagenet(model: "keras.Model", *, include_top: bool = True) -> None:
     """Load the ImageNet weights of keras.applications: from Keras' cache, or downloaded into it.
+
+    Args:
+        model: VGG16, or its convolutional part.
+        include_top: Whether the dense layers are part of it.
 
     Raises:
         InputError: They are not in the cache and cannot be downloaded. The model is unchanged.
     """
     keras = import_keras()
-    logger.info("imagenet weights: from Keras' cache, or downloaded into it (553 MB, once)")
+    size, name = (553, _LEGACY_FILE) if include_top else (59, _LEGACY_FILE_NO_TOP)
+    logger.info("imagenet weights: from Keras' cache, or downloaded into it (%d MB, once)", size)
     with _quiet_and_bounded(keras):
         try:
-            source = keras.applications.VGG16(weights=IMAGENET)
+            source = keras.applications.VGG16(weights=IMAGENET, include_top=include_top)
         # get_file raises a bare Exception for a failed download and ValueError for a wrong checksum.
         except Exception as error:
             reason = " ".join(str(error).split())
             raise InputError(
                 f"The imagenet weights are not in Keras' cache and could not be downloaded ({reason}). Put "
-                f"{_LEGACY_FILE} into ~/.keras/models, or pass it with --weights FILE, or ask for "
+                f"{name} into ~/.keras/models, or pass it with --weights FILE, or ask for "
                 "--weights random."
             ) from error
     _assign(model, [variable.value.numpy() for variable in source.weights], "the imagenet weights")
@@ -94,6 +101,66 @@ def load_file(model: "keras.Model", path: Path) -> None:
             f"{path} is no weights file: .weights.h5, .h5 or .keras is wanted. Received: "
             f"{path.suffix or 'no suffix'!s}. Check --weights."
         )
+
+
+def load_convolutions(model: "keras.Model", path: Path) -> None:
+    """Load the convolutions alone from a network with another head, layer by layer of the same name.
+
+    Args:
+        model: The convolutional part of a VGG16; unchanged on failure.
+        path: `.keras` file, or `.h5` file in the layout of keras.applications.
+
+    Raises:
+        InputError: Missing, of another kind, without one of the layers, or of other shapes.
+    """
+    if not path.is_file():
+        raise InputError(f"No weights file at {path}. Check --weights.")
+    if path.suffix == ".keras":
+        source = _by_layer(load_keras_file(read_keras_file(path)))
+    elif path.suffix == ".h5" and not path.name.endswith(".weights.h5"):
+        source = _legacy_by_layer(path)
+    else:
+        raise InputError(
+            f"{path}: convolutions are read from a .keras file, or from an .h5 file in the layout of "
+            "keras.applications. Save the network with model.save('….keras')."
+        )
+    arrays = []
+    for layer in model.layers:
+        if layer.weights and layer.name not in source:
+            raise InputError(
+                f"{path} has no layer {layer.name!r}, so it is no VGG16. Give the weights of one."
+            )
+        arrays += source[layer.name] if layer.weights else []
+    _assign(model, arrays, str(path))
+
+
+def _by_layer(model: "keras.Model") -> dict[str, list[Any]]:
+    """Weights of each layer, those of nested models too."""
+    found: dict[str, list[Any]] = {}
+    for layer in model._flatten_layers(include_self=False):  # the only walk into nested models Keras has
+        found[layer.name] = [variable.value.numpy() for variable in layer.weights]
+    return found
+
+
+def _legacy_by_layer(path: Path) -> dict[str, list[Any]]:
+    try:
+        import h5py
+    except ImportError as error:
+        raise MissingRuntimeError("h5py", "keras") from error
+    try:
+        with h5py.File(path, "r") as file:
+            root = file.get("model_weights", file)
+            groups = {_text(layer): root[_text(layer)] for layer in root.attrs["layer_names"]}
+            return {
+                layer: [np.asarray(group[_text(weight)]) for weight in group.attrs["weight_names"]]
+                for layer, group in groups.items()
+            }
+    except (OSError, KeyError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(
+            f"The weights in {path} cannot be read: {reason}. Give a whole file in the layout of "
+            "keras.applications."
+        ) from error
 
 
 def _load_h5(model: "keras.Model", path: Path) -> None:
@@ -144,3 +211,13 @@ def _assign(model: "keras.Model", arrays: Sequence[Any], source: str) -> None:
             )
     for variable, array in zip(model.weights, arrays, strict=True):
         variable.assign(np.asarray(array, np.float32))
+
+
+def fingerprint_of(network: "keras.Model") -> str:
+    """SHA-256 over shape, dtype and bytes of all weights in the model's order."""
+    digest = hashlib.sha256()
+    for variable in network.weights:
+        value = np.ascontiguousarray(variable.value.numpy())
+        digest.update(f"{value.shape} {value.dtype}\n".encode())
+        digest.update(value.data)
+    return digest.hexdigest()

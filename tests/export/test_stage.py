@@ -15,12 +15,12 @@ import pytest
 from edgepress.artifact import Artifact, Format, Precision
 from edgepress.errors import InputError, ProofError
 from edgepress.files import write_json
+from edgepress.labels import read_labels
 from edgepress.manifest import Activation, Manifest
 from edgepress.models.keras_import import import_keras
 from edgepress.models.vgg16 import VGG16_DIGITS, Style
 from edgepress.preprocessing import PreprocessMode
 from export import stage
-from export.labels import read_labels
 from export.onnx_from_keras import onnx_from_keras
 from export.stage import ExportRequest, export_model
 

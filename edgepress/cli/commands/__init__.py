@@ -1,14 +1,28 @@
 """One file per command. The order here is that of `edgepress --help`: the first hour, from top to bottom."""
 
 from edgepress.cli.command import Command
-from edgepress.cli.commands import benchmark, completion, export, init, optimize, report, run
+from edgepress.cli.commands import (
+    benchmark,
+    bundle,
+    completion,
+    export,
+    features,
+    init,
+    optimize,
+    report,
+    run,
+    train,
+)
 
 COMMANDS: tuple[Command, ...] = (
     init.COMMAND,
     run.COMMAND,
+    train.COMMAND,
     export.COMMAND,
     optimize.COMMAND,
     benchmark.COMMAND,
     report.COMMAND,
+    bundle.COMMAND,
+    features.COMMAND,
     completion.COMMAND,
 )

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from benchmark.record import from_json, to_json
+from edgepress.record import from_json, to_json
 
 
 class Colour(str, Enum):

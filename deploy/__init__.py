@@ -1,0 +1,1 @@
+"""Stage 4: artifacts and evidence become a bundle for one target, which verifies itself on the device."""

@@ -1,0 +1,131 @@
+"""What a bundle needs to know of results.json."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgepress.artifact import Device, Runtime
+from edgepress.errors import InputError
+from edgepress.files import read_json
+from edgepress.record import from_json
+
+RESULTS = "results.json"
+
+
+@dataclass(frozen=True)
+class Speedup:
+    """How many times as fast as the FP32 artifact on the same runner.
+
+    Attributes:
+        median: The estimate.
+        ci95: Its 95 % interval.
+        against: Id of that artifact.
+    """
+
+    median: float
+    ci95: tuple[float, float]
+    against: str
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """On pictures that neither trained nor calibrated.
+
+    Attributes:
+        images: Their number.
+        top1: Share in [0, 1]; None without labels.
+        agreement: Share with the same top class as FP32.
+    """
+
+    images: int
+    top1: float | None
+    agreement: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """One artifact as measured on one runner.
+
+    Attributes:
+        artifact: Its id.
+        artifact_sha256: Of what was measured.
+        threads: Of the runner.
+        median_ns: Of one inference.
+        speedup: None for FP32 itself.
+        accuracy: What it costs.
+    """
+
+    artifact: str
+    artifact_sha256: str
+    threads: int
+    median_ns: float
+    speedup: Speedup | None
+    accuracy: Accuracy
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The rows of one runner that ran.
+
+    Attributes:
+        rows: By artifact.
+        baseline_top1: Of the FP32 reference; None without labels.
+        data: DATA that was evaluated.
+        thoroughness: "full" or "quick".
+        machine: On which it was measured, as in results.json.
+    """
+
+    rows: Mapping[str, Row]
+    baseline_top1: float | None
+    data: str
+    thoroughness: str
+    machine: Mapping[str, Any]
+
+
+def read_evidence(folder: Path, runtime: Runtime) -> Evidence | None:
+    """What results.json says about a runtime on the CPU; None if there is no such file.
+
+    Raises:
+        InputError: It is damaged.
+    """
+    path = folder / RESULTS
+    if not path.is_file():
+        return None
+    value = read_json(path, "results")
+    try:
+        rows = (
+            _row(row)
+            for row in value["results"]
+            if (row["runner"], row["device"], row["status"]) == (runtime.value, Device.CPU.value, "ok")
+            and row["latency"] is not None
+        )
+        return Evidence(
+            {row.artifact: row for row in rows},
+            value["baseline"]["top1"],
+            str(value["data"]["source"]),
+            str(value["plan"]["thoroughness"]),
+            dict(value["environment"]["machine"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{path} is damaged ({error!r}). Measure anew: edgepress benchmark {folder}"
+        ) from error
+
+
+def _row(value: Mapping[str, Any]) -> Row:
+    return from_json(
+        Row,
+        {
+            "artifact": value["artifact"],
+            "artifact_sha256": value["artifact_sha256"],
+            "threads": value["threads"],
+            "median_ns": value["latency"]["median_ns"],
+            "speedup": _only(value["speedup"], ("median", "ci95", "against")),
+            "accuracy": _only(value["accuracy"], ("images", "top1", "agreement")),
+        },
+    )
+
+
+def _only(value: Mapping[str, Any] | None, names: tuple[str, ...]) -> dict[str, Any] | None:
+    return None if value is None else {name: value[name] for name in names}

@@ -1,0 +1,24 @@
+"""The page for the person on the device."""
+
+from deploy.selection import Choice
+from edgepress.manifest import ModelCard
+
+
+def readme(model: ModelCard, target: str, choice: Choice) -> str:
+    """README.md of a bundle."""
+    classes = f"{model.class_count} classes" + ("" if model.labels is None else " (labels.txt)")
+    return f"""# {model.name} for {target}
+
+An image classifier with {classes}: `{choice.artifact.id}`, {choice.artifact.precision.value.upper()},
+{choice.artifact.size_bytes / 1e6:.1f} MB. Chosen because: {choice.reason}.
+
+    python3 -m venv ../venv && . ../venv/bin/activate
+    pip install -r requirements.txt
+    python verify.py                  # VALID (0), INVALID (1), or could not run here (2)
+    python infer.py picture.jpg       # the five likeliest classes
+    sha256sum -c manifest.sha256      # the same check of the files, without Python
+
+`manifest.json` says everything else: inputs and outputs, preprocessing, how it was measured and on what, why
+this version and not another. `preprocessing.py` is the code that the model was measured with; use it, or what
+gives the same bytes.
+"""

@@ -1,0 +1,154 @@
+"""The loop: epochs with early stopping, resumable after each."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgepress.models.keras_import import import_keras
+from edgepress.progress import Progress
+from train.checkpoint import Checkpoint, assign, read_checkpoint, values_of
+from train.history import Epoch, History
+
+if TYPE_CHECKING:
+    import keras
+
+logger = logging.getLogger(__name__)
+
+_SMALLEST = 1e-7  # as in Keras' own cross-entropy: the logarithm of 0 is not finite
+
+Batch = Callable[[Sequence[int], int], NDArray[np.float32]]
+"""(indices, epoch) → their inputs, one row each; the epoch, counted from 1, picks the views."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What a part of the data looks like to the loop.
+
+    Attributes:
+        labels: (N,) int64.
+        batch: Gives inputs.
+    """
+
+    labels: NDArray[np.int64]
+    batch: Batch
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """How to train: Adam with a constant learning rate.
+
+    Attributes:
+        epochs: At most.
+        patience: Epochs without a lower validation loss after which it stops; 0 for never.
+        batch: Examples per step.
+        learning_rate: Of Adam.
+        seed: Of the order of the examples.
+    """
+
+    epochs: int
+    patience: int
+    batch: int
+    learning_rate: float
+    seed: int
+
+
+def fit(
+    model: "keras.Model",
+    training: Examples,
+    validation: Examples,
+    settings: FitSettings,
+    checkpoint: Path,
+    key: str,
+    progress: Progress,
+) -> History:
+    """Train `model`, and leave the weights of its best epoch in it.
+
+    After each epoch the state is written to `checkpoint`; a training of the same `key` goes on from there,
+    with the same outcome as without the interruption. The order of the examples depends on seed and epoch
+    alone.
+
+    Args:
+        model: Gives probabilities.
+        training: Examples to learn from.
+        validation: Examples to choose the epoch by.
+        settings: How.
+        checkpoint: File for the state between epochs; left there at the end.
+        key: SHA-256 of everything that the training depends on.
+        progress: Told "train" per step.
+
+    Returns:
+        What happened.
+    """
+    keras = import_keras()
+    import tensorflow as tf
+
+    tf.config.experimental.enable_op_determinism()
+    optimizer = keras.optimizers.Adam(settings.learning_rate)
+    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
+    optimizer.build(model.trainable_variables)
+    variables = [*model.variables, *optimizer.variables]
+    history, best = History(), values_of(model.variables)
+    if (found := read_checkpoint(checkpoint, key)) is not None:
+        assign(variables, found.current)
+        history, best = found.history, found.best
+        logger.info("goes on after epoch %d, where it was interrupted", len(history.epochs))
+    steps = -(-len(training.labels) // settings.batch)
+    while not history.is_over(settings.epochs, settings.patience):
+        number = len(history.epochs) + 1
+        progress("train", (number - 1) * steps, settings.epochs * steps)
+        loss, accuracy = _pass(model, training, settings, number, progress)
+        epoch = Epoch(loss, accuracy, *_evaluated(model, validation, settings.batch))
+        history = history.with_epoch(epoch)
+        if history.best == number:
+            best = values_of(model.variables)
+        Checkpoint(key, history, values_of(variables), best).save(checkpoint)
+        _tell(number, settings.epochs, epoch)
+    progress("train", settings.epochs * steps, settings.epochs * steps)
+    assign(model.variables, best)
+    return history
+
+
+def _pass(
+    model: "keras.Model", examples: Examples, settings: FitSettings, epoch: int, progress: Progress
+) -> tuple[float, float]:
+    """Train on every example once; gives mean loss and accuracy on the way."""
+    order = np.random.default_rng([settings.seed, epoch]).permutation(len(examples.labels))
+    starts = range(0, len(order), settings.batch)
+    sums = np.zeros(2)
+    for step, start in enumerate(starts, start=1):
+        chosen = [int(i) for i in order[start : start + settings.batch]]
+        model.reset_metrics()  # so that what comes back is of this batch alone, in every Keras
+        found = model.train_on_batch(examples.batch(chosen, epoch), examples.labels[chosen])
+        sums += np.asarray(found, np.float64) * len(chosen)
+        progress("train", (epoch - 1) * len(starts) + step, settings.epochs * len(starts))
+    loss, accuracy = sums / len(order)
+    return float(loss), float(accuracy)
+
+
+def _evaluated(model: "keras.Model", examples: Examples, batch: int) -> tuple[float, float]:
+    """Mean cross-entropy and accuracy, as the model is."""
+    losses, hits = [], []
+    for start in range(0, len(examples.labels), batch):
+        chosen = list(range(start, min(start + batch, len(examples.labels))))
+        probabilities = np.asarray(model(examples.batch(chosen, 0), training=False), np.float64)
+        labels = examples.labels[chosen]
+        losses.append(-np.log(np.maximum(probabilities[np.arange(len(chosen)), labels], _SMALLEST)))
+        hits.append(probabilities.argmax(axis=1) == labels)
+    return float(np.concatenate(losses).mean()), float(np.concatenate(hits).mean())
+
+
+def _tell(number: int, total: int, epoch: Epoch) -> None:
+    logger.info(
+        "epoch %d/%d: loss %.3f, accuracy %.1f %%; validation %.3f, %.1f %%",
+        number,
+        total,
+        epoch.loss,
+        100 * epoch.accuracy,
+        epoch.validation_loss,
+        100 * epoch.validation_accuracy,
+    )
