@@ -32,9 +32,11 @@ class Invalid(Exception):  # noqa: N818  # the name of a verdict
 def check_files() -> str:
     """Every file is there, is as it was, and there is no other."""
     try:
-        lines = (HERE / SUMS).read_text(encoding="utf-8").splitlines()
+        lines = (HERE / SUMS).read_bytes().decode("ascii").split("\n")
     except (OSError, ValueError) as error:
         raise Invalid(f"{SUMS} cannot be read ({error})") from error
+    if lines.pop() != "":
+        raise Invalid(f"{SUMS} does not end with a whole line")
     wanted = {}
     for line in lines:
         digest, gap, name = line.partition("  ")

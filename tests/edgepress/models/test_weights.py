@@ -7,6 +7,7 @@ import pytest
 
 from edgepress.errors import InputError
 from edgepress.models.keras_import import import_keras
+from edgepress.models.source import ModelChoice, imagenet_classes, resolve
 from edgepress.models.vgg16 import VGG16_DIGITS, Style, build
 from edgepress.models.weights import draw_random, load_file, load_imagenet
 
@@ -137,3 +138,21 @@ def test_load_imagenet_says_the_ways_out_when_there_is_no_network(
     assert capfd.readouterr().out == ""
     assert not list(tmp_path.rglob("*.h5"))
     assert socket.getdefaulttimeout() is None
+
+
+def test_imagenet_classes_are_a_thousand_names_in_keras_order() -> None:
+    names = imagenet_classes()
+    assert len(names) == len(set(names)) == 1000
+    for index, name in (
+        (0, "tench"), (1, "goldfish"), (207, "golden retriever"), (281, "tabby"), (388, "giant panda"),
+        (134, "crane (bird)"), (517, "crane (machine)"), (954, "banana"), (999, "toilet tissue"),
+    ):  # fmt: skip
+        assert names[index] == name
+
+
+@pytest.mark.parametrize(("weights", "named"), [(None, True), ("random", False)])
+def test_vgg16_has_the_names_of_imagenet_unless_its_weights_are_random(
+    tmp_path: Path, weights: str | None, named: bool
+) -> None:
+    source = resolve(ModelChoice("vgg16", weights, Style.FUNCTIONAL, None, 0, tmp_path))
+    assert source.labels == (imagenet_classes() if named else None)
