@@ -29,20 +29,26 @@ class Invalid(Exception):  # noqa: N818  # the name of a verdict
     """The bundle is not what it was."""
 
 
-def check_files() -> str:
-    """Every file is there, is as it was, and there is no other."""
+def read_sums() -> "dict[str, str]":
+    """File name → SHA-256, as manifest.sha256 says."""
     try:
         lines = (HERE / SUMS).read_bytes().decode("ascii").split("\n")
     except (OSError, ValueError) as error:
         raise Invalid(f"{SUMS} cannot be read ({error})") from error
     if lines.pop() != "":
         raise Invalid(f"{SUMS} does not end with a whole line")
-    wanted = {}
+    wanted: dict[str, str] = {}
     for line in lines:
         digest, gap, name = line.partition("  ")
         if not gap or len(digest) != 64 or "/" in name or "\\" in name or name in wanted:
             raise Invalid(f"{SUMS} has a line that is no checksum: {line[:80]!r}")
         wanted[name] = digest
+    return wanted
+
+
+def check_files() -> str:
+    """Every file is there, is as it was, and there is no other."""
+    wanted = read_sums()
     there = {path.name for path in HERE.iterdir() if path.name not in {SUMS, "__pycache__"}}
     if there != set(wanted):
         raise Invalid(f"files missing or not named in {SUMS}: {', '.join(sorted(there ^ set(wanted)))}")
