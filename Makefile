@@ -27,7 +27,7 @@ RUN     = $(EDGEPRESS) run '$(JOB)' $(foreach pair,$(SET),--set '$(pair)') $(if 
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
-.PHONY: all setup preflight export optimize benchmark bundle report test check clean help
+.PHONY: all setup preflight export optimize benchmark bundle report doctor test check clean help
 
 all: setup ## everything that JOB says: export, optimize, benchmark with its report (the default)
 	@$(RUN)
@@ -57,6 +57,9 @@ bundle: setup ## all of that, then a bundle for linux-x64-cpu that verifies itse
 report: setup ## write report.md and report.html again from results.json
 	@$(EDGEPRESS) report '$(or $(OUT),out/vgg16-digits)'
 
+doctor: setup ## what this machine can run, and what is missing for the rest
+	@$(EDGEPRESS) doctor
+
 test: $(VENV)/.installed ## run all tests (the full-size network included: about 15 minutes on two cores)
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
 
@@ -64,7 +67,7 @@ check: $(VENV)/.installed ## format, lint, types; what runs on a device also as 
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/mypy --python-version 3.10 --cache-dir .mypy_cache/device edgepress/*.py edgepress/runners benchmark deploy/runtime
+	$(BIN)/mypy --python-version 3.10 --cache-dir .mypy_cache/device edgepress/*.py edgepress/runners edgepress/doctor benchmark deploy/runtime
 
 clean: ## remove what was made, except .venv
 	rm -rf out build *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -11,7 +11,19 @@ import pytest
 from edgepress.cli.job import read_job
 
 ROOT = Path(__file__).resolve().parents[1]
-TARGETS = ("setup", "export", "optimize", "benchmark", "report", "bundle", "all", "test", "check", "clean")
+TARGETS = (
+    "setup",
+    "export",
+    "optimize",
+    "benchmark",
+    "report",
+    "bundle",
+    "doctor",
+    "all",
+    "test",
+    "check",
+    "clean",
+)
 
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 

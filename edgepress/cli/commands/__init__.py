@@ -5,6 +5,7 @@ from edgepress.cli.commands import (
     benchmark,
     bundle,
     completion,
+    doctor,
     export,
     features,
     init,
@@ -15,6 +16,7 @@ from edgepress.cli.commands import (
 )
 
 COMMANDS: tuple[Command, ...] = (
+    doctor.COMMAND,
     init.COMMAND,
     run.COMMAND,
     train.COMMAND,
