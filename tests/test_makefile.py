@@ -11,19 +11,10 @@ import pytest
 from edgepress.cli.job import read_job
 
 ROOT = Path(__file__).resolve().parents[1]
-TARGETS = (
-    "setup",
-    "export",
-    "optimize",
-    "benchmark",
-    "report",
-    "bundle",
-    "doctor",
-    "all",
-    "test",
-    "check",
-    "clean",
-)
+TARGETS = {
+    *("setup", "export", "optimize", "benchmark", "report", "bundle", "doctor"),
+    *("all", "test", "check", "clean"),
+}
 
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 
@@ -34,7 +25,7 @@ def make(*arguments: str) -> "subprocess.CompletedProcess[str]":
 
 def test_help_lists_every_target_with_a_line() -> None:
     listed = {line.split()[0] for line in make("help").stdout.splitlines() if line.startswith("  ")}
-    assert set(TARGETS) <= listed
+    assert listed >= TARGETS
 
 
 @pytest.mark.parametrize("target", ["export", "optimize", "benchmark"])
