@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgepress.inspection.onnx_graph import inferred, is_bulk, load, values, without_weights
 from edgepress.machine import usable_cores
 from edgepress.progress import Progress, silent
 from optimize.calibration import Range, widen
-from optimize.onnx_graph import inferred, is_bulk, load, values, without_weights
 
 if TYPE_CHECKING:
     import onnx

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepress.errors import InputError
+from edgepress.inspection.tflite_graph import tflite_model
 from edgepress.machine import usable_cores
 from edgepress.progress import Progress, silent
 from optimize.calibration import Range, widen
-from optimize.tflite_graph import tflite_model
 
 _LOGGER = logging.getLogger(__name__)
 

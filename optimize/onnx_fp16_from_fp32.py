@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepress.errors import ProofError
+from edgepress.inspection.onnx_graph import load
 from optimize.calibration import Ranges
-from optimize.onnx_graph import load
 
 if TYPE_CHECKING:
     import onnx

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgepress.errors import InputError
+from edgepress.inspection.onnx_graph import consumers, inferred, load, producers, without_weights
 from optimize.calibration import CALIBRATION, Ranges
-from optimize.onnx_graph import consumers, inferred, load, producers, without_weights
 from optimize.recipe import NumberFormat, Recipe
 
 if TYPE_CHECKING:

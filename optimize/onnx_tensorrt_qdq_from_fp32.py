@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepress.errors import InputError
+from edgepress.inspection.onnx_graph import load, weighted_op
 from optimize.calibration import CALIBRATION, Ranges
-from optimize.onnx_graph import load, weighted_op
 
 if TYPE_CHECKING:
     import onnx

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from edgepress.errors import ProofError
-from optimize.onnx_graph import load
+from edgepress.inspection.onnx_graph import load
 from optimize.qdq_lint import lint_qdq
 
 

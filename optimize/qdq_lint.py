@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepress.errors import ProofError
-from optimize.onnx_graph import consumers, opset, producers, weighted_op
+from edgepress.inspection.onnx_graph import consumers, opset, producers, weighted_op
 
 if TYPE_CHECKING:
     import onnx

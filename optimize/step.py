@@ -19,6 +19,9 @@ from edgepress.artifact import Artifact, Format, Precision, PrecisionShares, Pro
 from edgepress.digests import remember_sha256
 from edgepress.errors import InputError, MissingRuntimeError, ProofError
 from edgepress.files import sha256_of_json, sha256_of_path, size_bytes
+from edgepress.inspection.inspection_onnx import inspect_onnx
+from edgepress.inspection.inspection_tflite import inspect_tflite
+from edgepress.inspection.layer import Inspection
 from edgepress.manifest import Manifest, ModelCard
 from edgepress.runners import litert_runner, onnxruntime_runner
 from edgepress.runners.runner import Runner
@@ -27,13 +30,11 @@ from optimize.calibration import Ranges, Sample
 from optimize.calibration_onnx import ranges_of_onnx
 from optimize.calibration_tflite import ranges_of_tflite
 from optimize.engine_from_onnx import engine_from_onnx, tensorrt_rtx
-from optimize.inspection_onnx import inspect_onnx
-from optimize.inspection_tflite import inspect_tflite
 from optimize.onnx_fp16_from_fp32 import onnx_fp16_from_fp32
 from optimize.onnx_qdq_from_fp32 import onnx_qdq_from_fp32
 from optimize.onnx_tensorrt_qdq_from_fp32 import onnx_tensorrt_qdq_from_fp32
 from optimize.onnx_validity import require_valid_onnx
-from optimize.precision import Inspection, earned_precision, require_promise
+from optimize.precision import earned_precision, require_promise
 from optimize.recipe import RECIPES, Recipe, recipe_of_artifact
 from optimize.tflite_fp16_from_fp32 import tflite_fp16_from_fp32
 from optimize.tflite_int8_from_fp32 import tflite_int8_from_fp32

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from edgepress.errors import InputError
+from edgepress.inspection.tflite_graph import tflite_model
 from optimize.calibration import CALIBRATION, Ranges
-from optimize.tflite_graph import tflite_model
 
 
 def tflite_int8_from_fp32(source: Path, destination: Path, ranges: Ranges) -> Mapping[str, Any]:

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from edgepress.artifact import Precision, Quantization, TensorSpec
-from optimize.precision import Inspection, Layer
-from optimize.tflite_graph import TfliteModel, shape_of, tflite_model
+from edgepress.inspection.layer import Inspection, Layer
+from edgepress.inspection.tflite_graph import TfliteModel, shape_of, tflite_model
 
 # Input index of the weight.
 _WEIGHTED = {
@@ -50,7 +50,16 @@ def _layer(model: TfliteModel, name: str, operator: Any, dequantized: dict[int, 
         _macs(name, shape_of(model.tensor(source)), shape_of(model.tensor(stored)), shape_of(output)),
         _precision(model.tensor(stored)),
         operands.pop() if len(operands) == 1 else Precision.FP32,
+        name,
+        shape_of(output)[1:],
+        _biases(model, operator),
     )
+
+
+def _biases(model: TfliteModel, operator: Any) -> int:
+    if operator.InputsLength() < 3 or operator.Inputs(2) < 0 or not model.is_constant(operator.Inputs(2)):
+        return 0
+    return int(np.prod(shape_of(model.tensor(operator.Inputs(2)))))
 
 
 def _macs(name: str, source: tuple[int, ...], weight: tuple[int, ...], result: tuple[int, ...]) -> int:

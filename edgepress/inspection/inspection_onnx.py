@@ -6,8 +6,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgepress.artifact import Precision, TensorSpec
-from optimize.onnx_graph import inferred, load, producers, shape_of, values, weighted_op, without_weights
-from optimize.precision import Inspection, Layer
+from edgepress.inspection.layer import Inspection, Layer
+from edgepress.inspection.onnx_graph import (
+    inferred,
+    load,
+    producers,
+    shape_of,
+    values,
+    weighted_op,
+    without_weights,
+)
 
 if TYPE_CHECKING:
     import onnx
@@ -63,7 +71,14 @@ class _LayerReader:
             self._macs(node, weight),
             _precision(stored.data_type) if stored is not None else Precision.FP32,
             Precision.INT8 if both_int8 else self._float_precision(node.input[1]),
+            node.op_type,
+            self._shapes.get(node.output[0], ())[1:],
+            self._biases(node),
         )
+
+    def _biases(self, node: "onnx.NodeProto") -> int:
+        stored = self._stored(node.input[2]) if len(node.input) > 2 and node.input[2] else None
+        return int(np.prod(stored.dims)) if stored is not None else 0
 
     def _stored(self, name: str) -> "onnx.TensorProto | None":
         """The initializer behind a tensor, seen through Q, DQ and Cast."""
