@@ -27,7 +27,7 @@ RUN     = $(EDGEPRESS) run '$(JOB)' $(foreach pair,$(SET),--set '$(pair)') $(if 
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
-.PHONY: all setup preflight export optimize benchmark bundle report doctor test check clean help
+.PHONY: all setup preflight export optimize benchmark bundle report docs doctor test check clean help
 
 all: setup ## everything that JOB says: export, optimize, benchmark with its report (the default)
 	@$(RUN)
@@ -56,6 +56,9 @@ bundle: setup ## all of that, then a bundle for linux-x64-cpu that verifies itse
 
 report: setup ## write report.md and report.html again from results.json
 	@$(EDGEPRESS) report '$(or $(OUT),out/vgg16-digits)'
+
+docs: setup ## write the pages that are made from the code: docs/vgg16.md
+	@$(BIN)/python -m edgepress.inspection.vgg16_page docs
 
 doctor: setup ## what this machine can run, and what is missing for the rest
 	@$(EDGEPRESS) doctor

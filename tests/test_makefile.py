@@ -12,7 +12,7 @@ from edgepress.cli.job import read_job
 
 ROOT = Path(__file__).resolve().parents[1]
 TARGETS = {
-    *("setup", "export", "optimize", "benchmark", "report", "bundle", "doctor"),
+    *("setup", "export", "optimize", "benchmark", "report", "bundle", "docs", "doctor"),
     *("all", "test", "check", "clean"),
 }
 

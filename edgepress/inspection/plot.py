@@ -62,13 +62,13 @@ def _draw(figure: Any, name: str, inspection: Inspection) -> None:
     for axes, (title, values, whole) in zip(panels, columns, strict=True):
         axes.barh(range(len(layers)), values, color=colours, height=0.78)
         axes.set_title(title)
-        axes.margins(x=0.24)
+        axes.margins(x=0.26, y=0.01)
         axes.tick_params(axis="x", bottom=False, labelbottom=False)
+        axes.tick_params(axis="y", length=0)
         axes.spines["bottom"].set_visible(False)
         for row, value in enumerate(values):
             axes.text(value, row, f" {_label(value, whole, layers[row])}", va="center", fontsize=8.5)
     panels[0].set_yticks(range(len(layers)), [layer.name for layer in layers])
-    panels[0].tick_params(axis="y", length=0)
     panels[0].invert_yaxis()
 
 
