@@ -23,6 +23,12 @@ def make(*arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(["make", *arguments], capture_output=True, text=True, cwd=ROOT, check=False)
 
 
+def command_of(done: "subprocess.CompletedProcess[str]") -> list[str]:
+    """The words of the command that a dry run would have started."""
+    assert done.returncode == 0, done.stderr
+    return shlex.split(next(line for line in done.stdout.splitlines() if "edgepress run" in line))
+
+
 def test_help_lists_every_target_with_a_line() -> None:
     listed = {line.split()[0] for line in make("help").stdout.splitlines() if line.startswith("  ")}
     assert listed >= TARGETS
@@ -31,16 +37,15 @@ def test_help_lists_every_target_with_a_line() -> None:
 @pytest.mark.parametrize("target", ["export", "optimize", "benchmark"])
 def test_target_runs_the_job_until_that_stage(target: str) -> None:
     done = make("--dry-run", target)
-    assert done.returncode == 0, done.stderr
-    line = done.stdout.splitlines()[-1].split()
-    assert line[:3] == [".venv/bin/edgepress", "run", "'docs/jobs/vgg16-digits.toml'"]
-    assert line[-2:] == ["--until", target]
+    words = command_of(done)
+    assert words[:3] == [".venv/bin/edgepress", "run", "docs/jobs/vgg16-digits.toml"]
+    assert words[-2:] == ["--until", target]
 
 
 def test_variables_become_keys_of_the_job() -> None:
     variables = ("MODEL=vgg16", "WEIGHTS=random", "DATA=tests", "OUT=o", "DEVICE=cuda", "TARGET=host")
     done = make("--dry-run", *variables, "SET=benchmark.quick=true optimize.samples=8")
-    words = shlex.split(done.stdout.splitlines()[-1])
+    words = command_of(done)
     overrides = [value for flag, value in itertools.pairwise(words) if flag == "--set"]
     assert set(overrides) == {
         *("model=vgg16", "data=tests", "out=o", "export.weights=random", "optimize.target=host"),
