@@ -57,8 +57,10 @@ bundle: setup ## all of that, then a bundle for linux-x64-cpu that verifies itse
 report: setup ## write report.md and report.html again from results.json
 	@$(EDGEPRESS) report '$(or $(OUT),out/vgg16-digits)'
 
-docs: setup ## write the pages that are made from the code: docs/vgg16.md
+docs: setup ## the documentation site in out/site, and the pages that are made from the code
 	@$(BIN)/python -m edgepress.inspection.vgg16_page docs
+	@COLUMNS=100 $(BIN)/python -m edgepress.cli.reference_page docs
+	@$(BIN)/python -m mkdocs build --quiet --strict
 
 doctor: setup ## what this machine can run, and what is missing for the rest
 	@$(EDGEPRESS) doctor

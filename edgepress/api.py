@@ -83,7 +83,7 @@ def train(
     Raises:
         InputError: Bad data or settings, or weights that do not fit.
 
-    Example:
+    Examples:
         >>> record = edgepress.train("digits", "out/mine.keras", model="vgg16-digits", epochs=2)
         >>> len(record.labels), record.validation_accuracy > 0.9
         (10, True)
@@ -146,7 +146,7 @@ def export(
         InputError: Bad input, a missing package, or too little disk.
         ProofError: A file does not give Keras' logits.
 
-    Example:
+    Examples:
         >>> manifest = edgepress.export("vgg16-digits", "out/digits", formats=["onnx", "tflite"])
         >>> [artifact.id for artifact in manifest.artifacts]
         ['onnx-fp32', 'tflite-fp32']
@@ -199,7 +199,7 @@ def optimize(
         InputError: Bad input, a missing package, or too little disk.
         ProofError: An artifact did not prove what its name promises; those before it are kept.
 
-    Example:
+    Examples:
         >>> manifest = edgepress.optimize("out/digits", recipes=["tflite_static_wi8_ai8"])
         >>> pressed = manifest.get("tflite-static_wi8_ai8")
         >>> pressed.precision.value, pressed.size_bytes < 0.3 * manifest.get("tflite-fp32").size_bytes
@@ -249,7 +249,7 @@ def benchmark(
     Raises:
         InputError: Bad input, or an artifact that was changed. An existing results.json stays as it is.
 
-    Example:
+    Examples:
         >>> results = edgepress.benchmark("out/digits", quick=True, limit=50)
         >>> results.baseline.artifact
         'onnx-fp32'
@@ -303,7 +303,7 @@ def bundle(
         InputError: Nothing to choose by, or nothing for the target.
         ProofError: The bundle does not verify. Nothing is delivered then.
 
-    Example:
+    Examples:
         >>> delivered = edgepress.bundle("out/digits", variant="onnx-fp32")
         >>> str(delivered.folder), delivered.artifact
         ('out/digits/bundle-linux-x64-cpu', 'onnx-fp32')
