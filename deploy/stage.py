@@ -150,7 +150,7 @@ def _key(request: BundleRequest, manifest: Manifest, choice: Choice, data: str |
     return sha256_of_json(
         {
             "artifact": choice.artifact.sha256,
-            "model": manifest.model.to_json(),
+            "model": to_json(manifest.model),
             "results": sha256_of_file(results) if results.is_file() else None,
             "choice": [choice.reason, dict(choice.rejected)],
             "target": request.target,
@@ -259,9 +259,9 @@ def _manifest_value(
             "artifact": artifact.id,
             "precision": artifact.precision.value,
             "recipe": artifact.recipe,
-            "shares": artifact.shares.to_json() if artifact.shares is not None else None,
-            "inputs": [spec.to_json() for spec in artifact.inputs],
-            "outputs": [spec.to_json() for spec in artifact.outputs],
+            "shares": to_json(artifact.shares),
+            "inputs": to_json(artifact.inputs),
+            "outputs": to_json(artifact.outputs),
             "source": model.source,
             "fingerprint": model.fingerprint,
         },
