@@ -6,7 +6,11 @@ from dataclasses import dataclass
 
 from edgepress.inspection.layer import Inspection, Layer
 
-_BLOCK = re.compile(r"(block\d+)(?![a-z0-9])")
+# The first numbered part of a name that has more behind it: block1_conv1, conv2_block1_1_conv (ResNet's stage
+# conv2), block_3_expand, block5a_dwconv; not conv2d_17, which numbers the layers themselves.
+_BLOCK = re.compile(
+    r"(?<![a-z0-9_])(?:(?P<block>block_?\d+)[a-z]?|(?P<stage>(?:conv|stage|mixed)_?\d+))_", re.IGNORECASE
+)
 _DENSE = {"Dense", "Gemm", "MatMul", "FULLY_CONNECTED"}
 
 
@@ -15,7 +19,7 @@ class Block:
     """The sum over some layers.
 
     Attributes:
-        name: "block1" to "block5" by the layers' names; "dense" and "other" for the rest, by their kind.
+        name: Such as "block1", from the layers' names; "dense" and "other" for the rest, by their kind.
         layers: How many.
         parameters: Weights and biases.
         macs: Multiply-accumulates for one picture.
@@ -42,14 +46,15 @@ def blocks_of(inspection: Inspection) -> tuple[Block, ...]:
     """The blocks of a model, in the order in which they begin."""
     by_name: dict[str, list[Layer]] = {}
     for layer in inspection.layers:
-        by_name.setdefault(_block_name(layer), []).append(layer)
+        by_name.setdefault(block_name(layer), []).append(layer)
     return tuple(_sum(name, layers) for name, layers in by_name.items())
 
 
-def _block_name(layer: Layer) -> str:
+def block_name(layer: Layer) -> str:
+    """The block that a layer belongs to (see `Block.name`)."""
     found = _BLOCK.search(layer.name)
     if found is not None:
-        return found.group(1)
+        return str(found["block"] or found["stage"])
     return "dense" if layer.kind in _DENSE else "other"
 
 

@@ -22,6 +22,7 @@ class Layer:
         kind: The operator, as the format calls it.
         output_shape: Of one picture's result, without the batch; None for a dimension that is not known.
         biases: Number of bias values.
+        bias_bytes_each: Size of one bias value as it is stored: 4 for FP32 and for INT32 beside INT8 weights.
     """
 
     name: str
@@ -32,11 +33,12 @@ class Layer:
     kind: str = ""
     output_shape: tuple[int | None, ...] = ()
     biases: int = 0
+    bias_bytes_each: int = 4
 
     @property
     def weight_bytes(self) -> int:
-        """Size of the weights in their precision; biases count 4 bytes each."""
-        return self.parameters * _BYTES[self.stored] + 4 * self.biases
+        """Size of weights and biases as they are stored."""
+        return self.parameters * _BYTES[self.stored] + self.bias_bytes_each * self.biases
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class Inspection:
         transposes: Transpose nodes left in the graph.
         inputs: Input signature.
         outputs: Output signature.
+        uncounted: What has weights whose MACs cannot be told, in words; it counts 0 MACs.
     """
 
     layers: tuple[Layer, ...]
@@ -56,6 +59,7 @@ class Inspection:
     transposes: int
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    uncounted: tuple[str, ...] = ()
 
     def shares(self, proof: Proof) -> PrecisionShares:
         """Shares of parameters and MACs in each precision."""

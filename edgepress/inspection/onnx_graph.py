@@ -28,18 +28,54 @@ class WeightedOp:
 
 
 def load(path: Path) -> "onnx.ModelProto":
-    """Read an ONNX file.
+    """Read an ONNX file, with the weights that lie beside it.
 
     Raises:
-        InputError: It is no ONNX file.
+        InputError: It is no ONNX file, or a file of its weights is missing or too short.
+    """
+    import onnx
+
+    model = load_graph(path)
+    try:
+        onnx.load_external_data_for_model(model, str(path.parent))
+    except (OSError, ValueError, onnx.checker.ValidationError) as error:
+        raise InputError(
+            f"{path} keeps weights in another file, which cannot be read ({error}). Put it beside the model."
+        ) from error
+    return model
+
+
+def load_graph(path: Path) -> "onnx.ModelProto":
+    """Read an ONNX file without the weights that lie beside it.
+
+    Raises:
+        InputError: It is no ONNX file, or holds no graph.
     """
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     try:
-        return onnx.load(path)
+        model = onnx.load(path, load_external_data=False)
     except (OSError, DecodeError) as error:
         raise InputError(f"{path} cannot be read as ONNX ({error}). Export the model anew.") from error
+    if not model.graph.node:
+        raise InputError(f"{path} holds no ONNX graph: wanted nodes, got none. Export the model anew.")
+    return model
+
+
+def external_files(model: "onnx.ModelProto") -> tuple[str, ...]:
+    """Names of the files beside the model that hold weights."""
+    import onnx
+
+    return tuple(
+        dict.fromkeys(
+            entry.value
+            for tensor in model.graph.initializer
+            if tensor.data_location == onnx.TensorProto.EXTERNAL
+            for entry in tensor.external_data
+            if entry.key == "location"
+        )
+    )
 
 
 def without_weights(model: "onnx.ModelProto") -> "onnx.ModelProto":

@@ -5,7 +5,7 @@ from typing import Any
 
 from edgepress.errors import InputError, MissingRuntimeError
 from edgepress.files import atomic_path
-from edgepress.inspection.blocks import blocks_of
+from edgepress.inspection.blocks import block_name, blocks_of
 from edgepress.inspection.layer import Inspection, Layer
 
 SUFFIXES = (".svg", ".png")
@@ -75,9 +75,7 @@ def _draw(figure: Any, name: str, inspection: Inspection) -> None:
 def _colours(inspection: Inspection) -> list[str]:
     """A colour per layer, by block."""
     names = [block.name for block in blocks_of(inspection)]
-    counts = {block.name: block.layers for block in blocks_of(inspection)}
-    by_order = [name for name in names for _ in range(counts[name])]
-    return [_COLOURS[names.index(name) % len(_COLOURS)] for name in by_order]
+    return [_COLOURS[names.index(block_name(layer)) % len(_COLOURS)] for layer in inspection.layers]
 
 
 def _elements(layer: Layer) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 from edgepress.errors import InputError
 
 _IDENTIFIER = b"TFL3"
+_DATA = 4  # place of the field `data` in the table `Buffer` of TFLite's schema
 
 
 @contextmanager
@@ -39,6 +40,23 @@ class TfliteModel:
         self._operator_names = operator_names
         self.graph = model.Subgraphs(0)
 
+    def require_whole(self, path: Path, file_bytes: int) -> None:
+        """Check that all weights lie inside the file.
+
+        Raises:
+            InputError: They do not: the file was cut off.
+        """
+        for i in range(self._model.BuffersLength()):
+            buffer = self._model.Buffers(i)
+            inside = buffer._tab.Offset(_DATA)  # 0 where the buffer has no data
+            begin = buffer._tab.Vector(inside) if inside else buffer.Offset()
+            end = begin if begin > file_bytes else begin + (buffer.DataLength() or buffer.Size())
+            if end > file_bytes:
+                raise InputError(
+                    f"{path} is truncated: wanted weights up to byte {end}, it has {file_bytes}. "
+                    "Copy or export it again."
+                )
+
     def operators(self) -> Iterator[tuple[str, Any]]:
         """(name such as "CONV_2D", operator) in order of execution."""
         for i in range(self.graph.OperatorsLength()):
@@ -63,6 +81,26 @@ class TfliteModel:
         for _, operator in self.operators():
             yield from (operator.Outputs(i) for i in range(operator.OutputsLength()))
 
+    def inputs(self) -> Iterator[tuple[str, int]]:
+        """(name, index of the tensor) of each input: the signature's, or the graph's where there is none."""
+        if self._model.SignatureDefsLength():
+            signature = self.signature()
+            yield from _named(signature.Inputs(i) for i in range(signature.InputsLength()))
+        else:
+            yield from self._unnamed(self.graph.Inputs(i) for i in range(self.graph.InputsLength()))
+
+    def outputs(self) -> Iterator[tuple[str, int]]:
+        """The same of each output."""
+        if self._model.SignatureDefsLength():
+            signature = self.signature()
+            yield from _named(signature.Outputs(i) for i in range(signature.OutputsLength()))
+        else:
+            yield from self._unnamed(self.graph.Outputs(i) for i in range(self.graph.OutputsLength()))
+
+    def _unnamed(self, indices: Iterator[int]) -> Iterator[tuple[str, int]]:
+        for index in indices:
+            yield self.tensor(index).Name().decode(), index
+
     def signature(self) -> Any:
         """The first signature, which names inputs and outputs.
 
@@ -72,6 +110,11 @@ class TfliteModel:
         if not self._model.SignatureDefsLength():
             raise InputError("The TFLite file has no signature. Export the model anew.")
         return self._model.SignatureDefs(0)
+
+
+def _named(mappings: Iterator[Any]) -> Iterator[tuple[str, int]]:
+    for mapping in mappings:
+        yield mapping.Name().decode(), mapping.TensorIndex()
 
 
 def shape_of(tensor: Any) -> tuple[int, ...]:

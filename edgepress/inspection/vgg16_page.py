@@ -97,8 +97,8 @@ takes **{found.macs / 1e9:.2f} G multiply-accumulates** for one picture of 224×
 
 {_table(("block", "convolutions", "result", "receptive field", "parameters", "share", "MACs", "share"), _blocks(found))}
 
-Each block halves the side and, up to block 4, doubles the channels. So a convolution in the middle of one block costs what one
-in the middle of the next costs: a quarter of the positions, four times the weights.
+Each block halves the side and, up to block 4, doubles the channels. So up to block 4 a convolution in the middle of one block
+costs what one in the middle of the next costs: a quarter of the positions, four times the weights. In block 5 it costs a quarter of that.
 
 ## Why small filters, and why depth
 
@@ -116,7 +116,7 @@ in the middle of the next costs: a quarter of the positions, four times the weig
 {_table(("layer", "result", "parameters", "share", "MACs", "share"), _layers(found))}
 
 - **Parameters: in the dense layers**, {dense.parameters / found.parameters:.1%} of them, and {(fc1.parameters + fc1.biases) / found.parameters:.1%} in `fc1` alone.
-- **Time: in the convolutions**, {1 - dense.macs / found.macs:.1%} of all multiply-accumulates.
+- **Work: in the convolutions**, {1 - dense.macs / found.macs:.1%} of all multiply-accumulates.
 - **Bytes**: {_bytes(found)}.
 - **Largest result**: `{widest.name}`, {_shape(widest)} values, {4 * _elements(widest) / 1e6:.1f} MB in FP32; a runtime that reuses memory needs two of that
   size at once, {8 * _elements(widest) / 1e6:.1f} MB.
@@ -140,7 +140,7 @@ counted, normalization included. Published accuracies are not measured here and 
 - Size: {found.weight_bytes / 1e6:.0f} MB in FP32 for a network that ResNet50 beats with {_times_smaller():.1f} times fewer parameters. A new head on pooled
   features drops the dense layers, and {dense.parameters / found.parameters:.0%} of the parameters with them.
 - Work: a phone has to do {found.macs / 1e9:.1f} G multiply-accumulates a picture. INT8 is where that gets cheap; pruning whole channels also
-  helps, since the work is spread evenly over blocks 1 to 4.
+  helps, most in {_heaviest(found, 2)}.
 - The flatten before `fc1` ties the network to 224×224.
 """
 
@@ -148,8 +148,15 @@ counted, normalization included. Published accuracies are not measured here and 
 def _bytes(found: Inspection) -> str:
     weights = sum(layer.parameters for layer in found.layers)
     biases = sum(layer.biases for layer in found.layers)
-    sizes = ((Precision.FP32, 4), (Precision.FP16, 2), (Precision.INT8, 1))
-    return ", ".join(f"{(weights * n + 4 * biases) / 1e6:.0f} MB in {p.value.upper()}" for p, n in sizes)
+    sizes = ((Precision.FP32, 4, 4), (Precision.FP16, 2, 2), (Precision.INT8, 1, 4))  # INT32 beside INT8
+    return ", ".join(f"{(weights * w + biases * b) / 1e6:.0f} MB in {p.value.upper()}" for p, w, b in sizes)
+
+
+def _heaviest(found: Inspection, count: int) -> str:
+    """The blocks with the most MACs and their share of all, in words."""
+    blocks = sorted(blocks_of(found), key=lambda block: -block.macs)[:count]
+    numbers = " and ".join(sorted(block.name.removeprefix("block") for block in blocks))
+    return f"blocks {numbers}, which do {sum(block.macs for block in blocks) / found.macs:.0%} of it"
 
 
 def _blocks(found: Inspection) -> Iterable[tuple[str, ...]]:

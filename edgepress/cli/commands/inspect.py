@@ -15,6 +15,7 @@ from edgepress.record import to_json
 
 Row = tuple[str, ...]
 _ABSENT = "–"
+_SHOWN_UNCOUNTED = 5
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -91,6 +92,10 @@ def page_of(subject: Subject) -> Iterator[str]:
     yield from _table((head, *(_layer_row(layer, found) for layer in found.layers)), left=(0, 1, 2, 8, 9))
     yield ""
     yield from _table(_block_rows(found), left=(0,))
+    if found.uncounted:
+        shown = ", ".join(found.uncounted[:_SHOWN_UNCOUNTED])
+        more = len(found.uncounted) - _SHOWN_UNCOUNTED
+        yield f"MACs are not counted for: {shown}{f' and {more} more' if more > 0 else ''}"
 
 
 def _block_rows(found: Inspection) -> tuple[Row, ...]:

@@ -55,9 +55,13 @@ def test_artifact_has_the_weights_and_macs_of_the_network(digits_optimized: Path
     artifact = Manifest.load(digits_optimized).get(name)
     assert subject.file_bytes == artifact.size_bytes
     assert f"{name}: {artifact.precision.value}" in subject.notes[0]
-    stored = {Precision.FP32: 4, Precision.FP16: 2, Precision.INT8: 1}[artifact.precision]
+    # FP16 biases in the FP16 file; TensorRT's INT8 file has FP32 biases.
+    of_weight, of_bias = {Precision.FP32: (4, 4), Precision.FP16: (2, 2), Precision.INT8: (1, 4)}[
+        artifact.precision
+    ]
     weights = sum(layer.parameters for layer in wanted.layers)
-    assert found.weight_bytes - stored * weights == 4 * sum(layer.biases for layer in wanted.layers)
+    biases = sum(layer.biases for layer in wanted.layers)
+    assert found.weight_bytes == of_weight * weights + of_bias * biases
 
 
 def test_batch_normalization_counts_as_parameters(tiny_file: Path) -> None:
@@ -98,6 +102,8 @@ def test_pairs_of_matches_by_name_and_else_by_order(digits_optimized: Path) -> N
         ("FOLDER", "onnx-fp23", "Did you mean 'onnx-fp32'?"),
         ("broken.onnx", None, "cannot be read as ONNX"),
         ("broken.tflite", None, "is no TFLite file"),
+        ("empty.onnx", None, "holds no ONNX graph: wanted nodes, got none"),
+        ("empty.tflite", None, "is no TFLite file"),
         ("broken.keras", None, "is no .keras model"),
         ("broken.txt", None, "is nothing that edgepress can look into"),
     ],
@@ -105,8 +111,8 @@ def test_pairs_of_matches_by_name_and_else_by_order(digits_optimized: Path) -> N
 def test_look_into_refuses(
     digits_optimized: Path, tmp_path: Path, text: str, variant: str | None, message: str
 ) -> None:
-    if text.startswith("broken"):
-        (tmp_path / text).write_bytes(b"no model at all")
+    if text.startswith(("broken", "empty")):
+        (tmp_path / text).write_bytes(b"no model at all" if text.startswith("broken") else b"")
         text = str(tmp_path / text)
     with pytest.raises(InputError, match=re.escape(message)):
         look_into(text.replace("FOLDER", str(digits_optimized)), variant)
