@@ -16,7 +16,7 @@ from edgepress.files import read_json, write_bytes
 from edgepress.record import from_json, to_json
 
 RESULTS = "results.json"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class Status(str, Enum):
@@ -62,9 +62,11 @@ class Latency:
         samples_ns: Every counted inference, in order.
         block_counts: How many of them each block holds.
         median_ns: Of all samples.
+        median_ci95_ns: Its 95 % interval by order statistics; None with too few samples.
         min_ns: Of all samples.
         p90_ns: None where there are too few samples for it.
         p99_ns: Likewise.
+        percentile_note: Why a percentile is None; None if none is.
         cv: Coefficient of variation (standard deviation over mean).
         load_ns: From the file to a ready runtime.
         first_ns: The very first inference.
@@ -74,9 +76,11 @@ class Latency:
     samples_ns: tuple[int, ...]
     block_counts: tuple[int, ...]
     median_ns: float
+    median_ci95_ns: tuple[float, float] | None
     min_ns: int
     p90_ns: float | None
     p99_ns: float | None
+    percentile_note: str | None
     cv: float
     load_ns: int
     first_ns: int
@@ -91,20 +95,28 @@ class Accuracy:
         images: Number of pictures.
         top1: Share of pictures in [0, 1]; None without labels that are the model's.
         top5: Likewise.
+        top1_ci95: Wilson's 95 % interval of `top1`.
+        top5_ci95: Likewise.
         agreement: Share of pictures with the same top class as the reference.
         logit_snr_db: None where the logits are identical or not finite.
         logits_identical: Whether every logit has the same bits.
+        kl_nats: Mean Kullback-Leibler divergence of the softmaxes from the reference's; None if not finite.
         mcnemar_p: Two-sided p-value that top-1 differs from the reference's by chance only.
+        resolvable: The smallest difference of top-1, as a share, that so many pictures can show (p < 0.05).
         note: Why something is None.
     """
 
     images: int
     top1: float | None
     top5: float | None
+    top1_ci95: tuple[float, float] | None
+    top5_ci95: tuple[float, float] | None
     agreement: float
     logit_snr_db: float | None
     logits_identical: bool
+    kl_nats: float | None
     mcnemar_p: float | None
+    resolvable: float | None
     note: str | None
 
 

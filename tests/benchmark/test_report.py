@@ -31,7 +31,21 @@ def results(tiny_folder: Path, tiny_data: str, tiny_plan: Plan) -> Results:
 
 
 def accuracy(top1: float | None, p: float | None = None) -> Accuracy:
-    return Accuracy(200, top1, top1, 0.985, 30.0, logits_identical=False, mcnemar_p=p, note=None)
+    interval = None if top1 is None else (top1 - 0.05, top1 + 0.05)
+    return Accuracy(
+        images=200,
+        top1=top1,
+        top5=top1,
+        top1_ci95=interval,
+        top5_ci95=interval,
+        agreement=0.985,
+        logit_snr_db=30.0,
+        logits_identical=False,
+        kl_nats=0.01,
+        mcnemar_p=p,
+        resolvable=0.03,
+        note=None,
+    )
 
 
 def with_int8(results: Results, speedup: Speedup, found: Accuracy) -> Results:
