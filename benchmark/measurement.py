@@ -16,6 +16,10 @@ from edgepress.files import read_json, write_bytes
 from edgepress.record import from_json, to_json
 
 RESULTS = "results.json"
+BOUNDARY = (
+    "one image (batch 1), preprocessed, in host memory, to logits in host memory; "
+    "decoding, preprocessing and softmax are outside"
+)
 SCHEMA_VERSION = 2
 
 
@@ -234,10 +238,12 @@ class Results:
 
     Attributes:
         key: Hash of everything that the numbers depend on: equal key, nothing to measure again.
+        boundary: What lies inside the stopwatch.
     """
 
     schema_version: int
     key: str
+    boundary: str
     model: Model
     environment: Environment
     baseline: Baseline

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from benchmark.measurement import Accuracy, Basis, Result, Results, Speedup, Status
+from benchmark.measurement import BOUNDARY, Accuracy, Basis, Result, Results, Speedup, Status
 from benchmark.plan import Thoroughness
 from edgepress.artifact import Precision
 
@@ -210,8 +210,7 @@ def facts(results: Results) -> tuple[tuple[str, str], ...]:
 
 
 METHOD = (
-    "Inside the stopwatch: one image (batch 1), preprocessed, in host memory, to logits in host memory; "
-    "decoding, preprocessing and softmax are outside.",
+    f"Inside the stopwatch: {BOUNDARY}.",
     "Each version runs in a fresh process with one runtime, beside a fresh process of the FP32 artifact of "
     "the same runner, device and threads; blocks alternate in random order, and the process that waits is "
     "stopped.",

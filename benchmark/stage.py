@@ -17,6 +17,7 @@ from benchmark.comparisons import with_comparisons
 from benchmark.evaluation_data import Evaluation, data_for, evaluation_of
 from benchmark.interleave import Run, measure
 from benchmark.measurement import (
+    BOUNDARY,
     RESULTS,
     SCHEMA_VERSION,
     Baseline,
@@ -189,6 +190,7 @@ def _blank(job: _Job, rows: tuple[Row, ...], reference: Row, device: Device) -> 
     blank = Results(
         SCHEMA_VERSION,
         "",
+        BOUNDARY,
         Model(model.name, model.source, model.parameters, model.class_count),
         Environment(edgepress.__version__, platform.python_version(), packages, machine),
         Baseline(reference.artifact.id, reference.runner, reference.device, None, None),
