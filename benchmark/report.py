@@ -1,10 +1,11 @@
-"""results.json as report.md and as one self-contained report.html."""
+"""results.json as report.csv, as report.md, and as one self-contained report.html."""
 
 import logging
 from pathlib import Path
 
 import edgepress
 from benchmark.measurement import RESULTS, Results
+from benchmark.report_csv import csv_text
 from benchmark.report_plots import distributions_svg, trade_off_svg
 from benchmark.report_text import (
     HEADERS,
@@ -21,6 +22,7 @@ from edgepress.lock import exclusive
 
 logger = logging.getLogger(__name__)
 
+_TABLE = "report.csv"
 _PAGES = ("report.md", "report.html")
 _TEMPLATE = Path(__file__).with_name("report.html.j2")
 _NUMERIC = range(HEADERS.index("Median ms"), HEADERS.index("Notes"))
@@ -32,18 +34,19 @@ def refresh_report(folder: Path) -> tuple[Path, ...]:
     Returns and raises what `write_report` does.
     """
     stamp = _stamp(folder)
-    pages = tuple(folder / name for name in _PAGES)
-    if all(page.is_file() and page.read_text(encoding="utf-8").endswith(stamp) for page in pages):
+    table, pages = folder / _TABLE, tuple(folder / name for name in _PAGES)
+    stamped = all(page.is_file() and page.read_text(encoding="utf-8").endswith(stamp) for page in pages)
+    if stamped and table.is_file():
         logger.info("%s is up to date", pages[-1])
-        return pages
+        return (table, *pages)
     return write_report(folder)
 
 
 def write_report(folder: Path) -> tuple[Path, ...]:
-    """Write `folder`/report.md and `folder`/report.html from its results.json.
+    """Write `folder`/report.csv, report.md and report.html from its results.json.
 
     Returns:
-        Both paths.
+        Their paths.
 
     Raises:
         InputError: There is no results.json, or it is damaged.
@@ -52,16 +55,17 @@ def write_report(folder: Path) -> tuple[Path, ...]:
     with exclusive(folder):
         results = Results.load(folder)
         try:
-            texts = (markdown(results), html(results))
+            table, texts = csv_text(results), (markdown(results), html(results))
         except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
             raise InputError(
                 f"{folder / RESULTS} is damaged ({error!r}). Remove it and measure anew: "
                 f"edgepress benchmark {folder}"
             ) from error
+        write_bytes(folder / _TABLE, table.encode())  # first: the pages' stamps vouch for it, too
         pages = tuple(folder / name for name in _PAGES)
         for page, text in zip(pages, texts, strict=True):
             write_bytes(page, (text + _stamp(folder)).encode())
-        return pages
+        return (folder / _TABLE, *pages)
 
 
 def _stamp(folder: Path) -> str:

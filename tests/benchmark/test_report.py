@@ -1,3 +1,4 @@
+import csv
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -7,7 +8,7 @@ import pytest
 
 from benchmark.measurement import Accuracy, Basis, Results, Speedup, Status
 from benchmark.plan import Plan
-from benchmark.report import html, markdown, write_report
+from benchmark.report import html, markdown, refresh_report, write_report
 from benchmark.report_plots import place_labels, relative_samples
 from benchmark.report_text import (
     decibels,
@@ -88,8 +89,8 @@ def test_figures(text: str, expected: str) -> None:
 
 def test_write_report_has_every_row_and_reason(results: Results, tiny_folder: Path) -> None:
     paths = write_report(tiny_folder)
-    assert paths == (tiny_folder / "report.md", tiny_folder / "report.html")
-    for path in paths:
+    assert paths == tuple(tiny_folder / f"report.{ending}" for ending in ("csv", "md", "html"))
+    for path in paths[1:]:
         text = path.read_text(encoding="utf-8").replace("&#39;", "'")
         for row in results.results:
             assert row.artifact in text
@@ -198,3 +199,36 @@ def test_write_report_refuses_results_that_cannot_be_shown(results: Results, tin
     with pytest.raises(InputError, match=r"results\.json is damaged .*measure anew"):
         write_report(tiny_folder)
     assert not (tiny_folder / "report.html").exists()
+
+
+def test_report_csv_has_every_row_with_its_numbers(results: Results, tiny_folder: Path) -> None:
+    path = write_report(tiny_folder)[0]
+    with path.open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == len(results.results)
+    for found, row in zip(rows, results.results, strict=True):
+        assert (found["artifact"], found["runner"], found["status"]) == (
+            row.artifact,
+            row.runner.value,
+            row.status.value,
+        )
+        assert found["reason"] == (row.reason or "")
+        assert None not in found  # no line has more cells than the head
+        if row.latency is not None and row.speedup is not None:
+            assert float(found["median_ns"]) == row.latency.median_ns
+            assert (float(found["speedup_low"]), float(found["speedup_high"])) == row.speedup.ci95
+            assert int(found["samples"]) == len(row.latency.samples_ns)
+        else:
+            assert found["median_ns"] == found["speedup"] == ""
+
+
+def test_refresh_report_writes_a_missing_table_again(results: Results, tiny_folder: Path) -> None:
+    write_report(tiny_folder)
+    (tiny_folder / "report.csv").unlink()
+    before = (tiny_folder / "report.html").stat().st_ino
+    refresh_report(tiny_folder)
+    assert (tiny_folder / "report.csv").is_file()
+    assert (tiny_folder / "report.html").stat().st_ino != before
+    kept = (tiny_folder / "report.html").stat().st_ino
+    refresh_report(tiny_folder)
+    assert (tiny_folder / "report.html").stat().st_ino == kept
