@@ -75,6 +75,7 @@ class Latency:
         load_ns: From the file to a ready runtime.
         first_ns: The very first inference.
         warm_up_count: Inferences between the first one and the first block.
+        others_cpu: Share in [0, 1] of our cores that other processes took meanwhile; None where not known.
     """
 
     samples_ns: tuple[int, ...]
@@ -89,6 +90,28 @@ class Latency:
     load_ns: int
     first_ns: int
     warm_up_count: int
+    others_cpu: float | None
+
+
+class State(str, Enum):
+    """Whether a row's times can be believed."""
+
+    VALID = "valid"
+    UNSTABLE = "unstable"  # something disturbed the measurement: measure again
+    INVALID = "invalid"  # the numbers do not say what they seem to say
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What to make of a row's times.
+
+    Attributes:
+        state: The worst of all reasons.
+        reasons: One clause each; empty if valid.
+    """
+
+    state: State
+    reasons: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -154,6 +177,7 @@ class Result:
         speedup_vs_fp16: For INT8, against the FP16 artifact of the same format; a warning is given below 1.
         peak_rss_bytes: See `Memory.peak_rss_bytes`.
         evidence: What really ran, in the runner's words.
+        verdict: Whether its times can be believed; None for a row without any.
         warnings: What a reader of the numbers must know.
     """
 
@@ -176,6 +200,7 @@ class Result:
     peak_rss_bytes: int | None
     memory: Memory | None
     evidence: str | None
+    verdict: Verdict | None
     warnings: tuple[str, ...]
 
 
@@ -254,6 +279,10 @@ class Results:
     def failed(self) -> tuple[Result, ...]:
         """Rows that should have run and did not."""
         return tuple(row for row in self.results if row.status is Status.FAILED)
+
+    def invalid(self) -> tuple[Result, ...]:
+        """Rows whose times do not say what they seem to say."""
+        return tuple(row for row in self.results if row.verdict and row.verdict.state is State.INVALID)
 
     def save(self, folder: Path) -> None:
         """Write `folder`/results.json atomically, with each list of numbers on one line."""

@@ -40,6 +40,8 @@ def _cells(row: Result, results: Results) -> Iterator[tuple[str, Cell]]:
     yield from _times(row)
     yield from _accuracy(row)
     yield from (
+        ("verdict", row.verdict.state.value if row.verdict else None),
+        ("verdict_reasons", "; ".join(row.verdict.reasons) if row.verdict else None),
         ("size_bytes", row.size_bytes),
         ("peak_rss_bytes", row.peak_rss_bytes),
         ("warnings", "; ".join(row.warnings)),
@@ -59,6 +61,7 @@ def _times(row: Result) -> Iterator[tuple[str, Cell]]:
     yield "p99_ns", found.p99_ns if found else None
     yield "cv", found.cv if found else None
     yield "samples", len(found.samples_ns) if found else None
+    yield "others_cpu", found.others_cpu if found else None
     yield "load_ns", found.load_ns if found else None
     yield "first_ns", found.first_ns if found else None
     yield "speedup", speedup.median if speedup else None

@@ -103,7 +103,10 @@ def absent_table(results: Results) -> Table:
 
 
 def _notes(row: Result) -> tuple[str, ...]:
-    return ((row.reason,) if row.reason else ()) + row.warnings
+    """Reason, verdict and warnings, the gravest first."""
+    verdict = row.verdict
+    doubts = () if verdict is None else tuple(f"{verdict.state.value.upper()}: {r}" for r in verdict.reasons)
+    return ((row.reason,) if row.reason else ()) + doubts + row.warnings
 
 
 def _cells(row: Result, notes: tuple[str, ...]) -> tuple[str, ...]:

@@ -232,6 +232,7 @@ def _blank_row(row: Row, device: Device, threads: int) -> Result:
         peak_rss_bytes=None,
         memory=None,
         evidence=None,
+        verdict=None,
         warnings=(),
     )
 

@@ -30,6 +30,7 @@ def latency_of(run: Run) -> Latency:
         load_ns=run.load_ns,
         first_ns=run.first_ns,
         warm_up_count=run.warm_up_count,
+        others_cpu=run.interference.share,
     )
 
 

@@ -1,5 +1,4 @@
 import json
-import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,18 +9,15 @@ import pytest
 
 from benchmark.changes import Change, Course, Quantity, Tolerance, changes_of, results_at
 from benchmark.measurement import RESULTS, Result, Results, Status
-from benchmark.plan import FULL, Plan
-from benchmark.stage import BenchmarkRequest, benchmark_folder
-from edgepress.artifact import Device
+from benchmark.plan import FULL
 from edgepress.errors import InputError, NotComparableError
 
 
 @pytest.fixture
-def results(tiny_folder: Path, tiny_data: str, tiny_plan: Plan) -> Results:
-    variants = ("onnx-fp32", "onnx-int8")
-    return benchmark_folder(
-        BenchmarkRequest(tiny_folder, Device.CPU, variants, tiny_data, quick=True, threads=1)
-    )
+def results(measured_tiny: Results) -> Results:
+    """onnx-fp32 and onnx-int8."""
+    rows = (row for row in measured_tiny.results if row.artifact in {"onnx-fp32", "onnx-int8"})
+    return replace(measured_tiny, results=tuple(rows))
 
 
 def with_int8(results: Results, change: Callable[[Result], Result]) -> Results:
@@ -168,8 +164,9 @@ def every_row(results: Results, **change: Any) -> Results:
     return replace(results, results=tuple(replace(row, **change) for row in results.results))
 
 
-def test_results_at_takes_a_folder_or_the_file(results: Results, tiny_folder: Path, tmp_path: Path) -> None:
-    assert results_at(tiny_folder) == results_at(tiny_folder / RESULTS) == results
+def test_results_at_takes_a_folder_or_the_file(results: Results, tmp_path: Path) -> None:
+    results.save(tmp_path)
+    assert results_at(tmp_path) == results_at(tmp_path / RESULTS) == results
     with pytest.raises(InputError, match=r"No results\.json in"):
         results_at(tmp_path / "nowhere")
 
@@ -177,25 +174,24 @@ def test_results_at_takes_a_folder_or_the_file(results: Results, tiny_folder: Pa
 def test_compare_decides_the_exit_code(
     cli: Callable[..., "subprocess.CompletedProcess[str]"],
     results: Results,
-    tiny_folder: Path,
     tmp_path: Path,
 ) -> None:
-    other = tmp_path / "other"
-    other.mkdir()
-    shutil.copy(tiny_folder / RESULTS, other)
-    same = cli("compare", tiny_folder, other)
+    one, other = tmp_path / "one", tmp_path / "other"
+    for folder in (one, other):
+        results.save(folder)
+    same = cli("compare", one, other)
     assert same.returncode == 0, same.stderr
     assert same.stdout.startswith("0 worse, 0 better, ")
 
     with_int8(results, lambda row: less_accurate(row, 20)).save(other)
-    worse = cli("compare", tiny_folder / RESULTS, other, "--json")
+    worse = cli("compare", one / RESULTS, other, "--json")
     assert worse.returncode == 1
     value = json.loads(worse.stdout)
     assert value["worse"] == 1
     assert value["changes"][0]["quantity"] == "top-1 (%)"
 
     machine(results, cores=64).save(other)
-    refused = cli("compare", tiny_folder, other)
+    refused = cli("compare", one, other)
     assert refused.returncode == 3
     assert refused.stderr.count("\n") == 1
-    assert cli("compare", tiny_folder, other, "--tolerance", "-1").returncode == 2
+    assert cli("compare", one, other, "--tolerance", "-1").returncode == 2

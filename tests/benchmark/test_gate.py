@@ -8,27 +8,13 @@ import pytest
 
 from benchmark.gate import checks_of, requirement_of
 from benchmark.measurement import Basis, Result, Results, Speedup, Status
-from benchmark.plan import Plan
-from benchmark.stage import BenchmarkRequest, benchmark_folder
-from edgepress.artifact import Device
 from edgepress.errors import InputError
 
 
-@pytest.fixture(scope="module")
-def measured() -> dict[str, Results]:
-    """Filled once by `results`: what a gate is held against does not change."""
-    return {}
-
-
 @pytest.fixture
-def results(measured: dict[str, Results], tiny_folder: Path, tiny_data: str, tiny_plan: Plan) -> Results:
+def results(measured_tiny: Results) -> Results:
     """The tiny folder, with a known speed-up and known shares for onnx-int8."""
-    if "tiny" not in measured:
-        found = benchmark_folder(
-            BenchmarkRequest(tiny_folder, Device.CPU, None, tiny_data, quick=True, threads=1)
-        )
-        measured["tiny"] = found
-    found = measured["tiny"]
+    found = measured_tiny
     rows = [
         _known(row) if row.artifact == "onnx-int8" and row.status is Status.OK else row
         for row in found.results

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from benchmark.measurement import Accuracy, Basis, Results, Speedup, Status
-from benchmark.plan import Plan
 from benchmark.report import html, markdown, refresh_report, write_report
 from benchmark.report_plots import place_labels, relative_samples
 from benchmark.report_text import (
@@ -19,16 +18,14 @@ from benchmark.report_text import (
     summary,
     times,
 )
-from benchmark.stage import BenchmarkRequest, benchmark_folder
-from edgepress.artifact import Device
 from edgepress.errors import InputError
 
 
 @pytest.fixture
-def results(tiny_folder: Path, tiny_data: str, tiny_plan: Plan) -> Results:
-    return benchmark_folder(
-        BenchmarkRequest(tiny_folder, Device.CPU, None, tiny_data, quick=True, threads=1, limit=None, seed=0)
-    )
+def results(measured_tiny: Results, tiny_folder: Path) -> Results:
+    """As measured, and in the file of `tiny_folder`."""
+    measured_tiny.save(tiny_folder)
+    return measured_tiny
 
 
 def accuracy(top1: float | None, p: float | None = None) -> Accuracy:

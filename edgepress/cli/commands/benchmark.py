@@ -69,6 +69,10 @@ def _run(arguments: argparse.Namespace, progress: Progress) -> Outcome:
     failed = results.failed()
     for row in failed:
         logger.error("failed: %s on %s: %s", row.artifact, row.runner.value, row.reason)
+    invalid = results.invalid()
+    for row in invalid:
+        reasons = "; ".join(row.verdict.reasons) if row.verdict else ""
+        logger.error("invalid: %s on %s: %s", row.artifact, row.runner.value, reasons)
     checks = checks_of(results, tuple(arguments.require))
     pages = [str(path) for path in refresh_report(request.folder)]
     return Outcome(
@@ -77,9 +81,10 @@ def _run(arguments: argparse.Namespace, progress: Progress) -> Outcome:
             "results": str(request.folder / RESULTS),
             "reports": pages,
             "failed": [row.artifact for row in failed],
+            "invalid": [row.artifact for row in invalid],
             "gate": to_json(checks),
         },
-        exit_code=1 if failed or not all(check.passed for check in checks) else 0,
+        exit_code=1 if failed or invalid or not all(check.passed for check in checks) else 0,
     )
 
 
