@@ -8,6 +8,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from benchmark.decisions import Decisions
 from benchmark.memory import Residence
 from benchmark.plan import Plan
 from edgepress.artifact import Device, Format, Precision, Runtime
@@ -177,6 +178,7 @@ class Result:
         speedup_vs_fp16: For INT8, against the FP16 artifact of the same format; a warning is given below 1.
         peak_rss_bytes: See `Memory.peak_rss_bytes`.
         evidence: What really ran, in the runner's words.
+        decisions: Per class, and which pictures changed their top class; None without accuracy.
         verdict: Whether its times can be believed; None for a row without any.
         warnings: What a reader of the numbers must know.
     """
@@ -196,6 +198,7 @@ class Result:
     speedup: Speedup | None
     speedup_vs_fp16: Speedup | None
     accuracy: Accuracy | None
+    decisions: Decisions | None
     size_bytes: int
     peak_rss_bytes: int | None
     memory: Memory | None

@@ -12,6 +12,7 @@ from benchmark.report_text import (
     METHOD,
     Table,
     absent_table,
+    details,
     facts,
     measured_table,
     summary,
@@ -87,6 +88,9 @@ def markdown(results: Results) -> str:
         parts.append("\n".join(f"{i}. {note}" for i, note in enumerate(measured.notes, 1)))
     if absent.rows:
         parts += ["## Not run", _markdown_table(absent)]
+    for detail in details(results):
+        parts += [f"### {detail.title}", _markdown_table(detail.flips), *detail.flips.notes]
+        parts += [_markdown_table(detail.classes)] if detail.classes.rows else []
     parts += ["## How it was measured", "\n".join(f"- {line}" for line in METHOD)]
     parts += ["## Environment and data", "\n".join(f"- {name}: {value}" for name, value in facts(results))]
     return "\n\n".join(parts) + "\n"
@@ -118,6 +122,7 @@ def html(results: Results) -> str:
         summary=summary(results),
         measured=measured_table(results),
         absent=absent_table(results),
+        details=details(results),
         numeric=_NUMERIC,
         trade_off=Markup(trade_off_svg(results)),  # noqa: S704  # our own drawing
         distributions=Markup(distributions_svg(results)),  # noqa: S704

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 import edgepress
 from benchmark.accuracy import Labels, accuracy_of, labels_for
 from benchmark.comparisons import with_comparisons
+from benchmark.decisions import decisions_of
 from benchmark.evaluation_data import Evaluation, data_for, evaluation_of
 from benchmark.interleave import Run, measure
 from benchmark.measurement import (
@@ -228,6 +229,7 @@ def _blank_row(row: Row, device: Device, threads: int) -> Result:
         speedup=None,
         speedup_vs_fp16=None,
         accuracy=None,
+        decisions=None,
         size_bytes=artifact.size_bytes,
         peak_rss_bytes=None,
         memory=None,
@@ -288,7 +290,9 @@ def _measured(job: _Job, row: Row, result: Result, reference: _Reference) -> Res
         status = Status.SKIPPED if skipped else Status.FAILED
         return replace(result, status=status, reason=error.failure.message)
     found = accuracy_of(logits, reference.logits, reference.labels, reference.note)
-    return replace(measured, accuracy=found)
+    names = [picture.name for picture in job.evaluation.pictures.pictures]
+    decided = decisions_of(logits, reference.logits, reference.labels, names, job.manifest.model)
+    return replace(measured, accuracy=found, decisions=decided)
 
 
 def _with_latency(job: _Job, row: Row, result: Result) -> Result:

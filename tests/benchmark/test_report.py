@@ -6,11 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmark.decisions import ClassAccuracy, Decisions, Flip
 from benchmark.measurement import Accuracy, Basis, Results, Speedup, Status
 from benchmark.report import html, markdown, refresh_report, write_report
 from benchmark.report_plots import place_labels, relative_samples
 from benchmark.report_text import (
     decibels,
+    details,
+    facts,
     measured_table,
     megabytes,
     milliseconds,
@@ -229,3 +232,28 @@ def test_refresh_report_writes_a_missing_table_again(results: Results, tiny_fold
     kept = (tiny_folder / "report.html").stat().st_ino
     refresh_report(tiny_folder)
     assert (tiny_folder / "report.html").stat().st_ino == kept
+
+
+def test_report_names_the_pictures_that_changed(results: Results, tiny_folder: Path) -> None:
+    flips = tuple(Flip(f"dog/{i}.jpg", "dog", "dog", "fox", float(i)) for i in range(25))
+    decisions = Decisions((ClassAccuracy("dog", 30, 3, 28), ClassAccuracy("fox", 5, 5, 5)), flips)
+    rows = (
+        replace(row, decisions=decisions if row.artifact == "onnx-int8" and row.decisions else None)
+        for row in results.results
+    )
+    changed = replace(results, results=tuple(rows))
+    (detail,) = details(changed)
+    assert detail.title == "onnx-int8 on onnxruntime: 25 of 12 pictures have another top class"
+    assert detail.flips.rows[0] == ("dog/24.jpg", "dog", "dog", "fox", "24.00")  # the clearest case first
+    assert detail.flips.notes == ("and 5 more in results.json",)
+    assert detail.classes.rows == (("dog", "30", "28", "3"),)
+    for text in (markdown(changed), html(changed)):
+        assert detail.title in text
+        assert "dog/24.jpg" in text
+        assert "dog/0.jpg" not in text
+
+
+def test_facts_say_what_the_pictures_can_resolve(results: Results) -> None:
+    assert dict(facts(results))["Resolution"] == (
+        "12 pictures cannot show a difference of top-1 below 50 points (McNemar, p < 0.05)"
+    )
