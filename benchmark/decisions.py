@@ -84,7 +84,7 @@ def decisions_of(
             names[found[i]],
             float(reference[i, wanted[i]] - reference[i, found[i]]),
         )
-        for i in np.flatnonzero(found != wanted)
+        for i in map(int, np.flatnonzero(found != wanted))
     )
     return Decisions(() if labels is None else _classes(found, wanted, labels, names), flips)
 
