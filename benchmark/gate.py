@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
-from benchmark.measurement import Baseline, Result, Results, Status
+from benchmark.measurement import Baseline, Result, Results, State, Status
 from edgepress.artifact import Device, Format, Precision, Runtime
 from edgepress.errors import InputError, unknown_choice
 
@@ -168,8 +168,8 @@ def _condition(part: str, text: str) -> Condition:
 def checks_of(results: Results, requirements: tuple[Requirement, ...]) -> tuple[Check, ...]:
     """Hold every requirement against every row that it means.
 
-    Rows that were skipped (another device, say) are passed over, but at least one row must have run; a row
-    that failed does not hold, and neither does a value that is not known.
+    Rows that were skipped (another device, say) are passed over, but at least one row must have run. A row
+    that failed does not hold, nor does a value that is not known, nor a time whose row is not VALID.
     """
     return tuple(check for requirement in requirements for check in _checks(results, requirement))
 
@@ -198,13 +198,24 @@ def _is_meant(row: Result, requirement: Requirement) -> bool:
 
 def _check(row: Result, baseline: Baseline, condition: Condition, requirement: Requirement) -> Check:
     value = value_of(row, baseline, condition.quantity)
-    passed = value is not None and _COMPARE[condition.comparison](value, condition.bound)
-    if value is None:
+    doubt = _doubt(row) if condition.quantity in _times(row) else None
+    passed = value is not None and doubt is None and _COMPARE[condition.comparison](value, condition.bound)
+    if value is not None and doubt is not None:
+        words = f"{condition.quantity.value} is {value:.4g}, but the row is {doubt}; wanted {condition}"
+    elif value is None:
         words = f"{condition.quantity.value} is not known{_why(row)}; wanted {condition}"
     else:
         words = f"{condition.quantity.value} is {value:.4g}, wanted {condition}"
     finite = value if value is not None and abs(value) < float("inf") else None
     return Check(requirement.text, row.artifact, row.runner, str(condition), finite, passed, words)
+
+
+def _doubt(row: Result) -> str | None:
+    """Why the times of a row must not be believed; None if they may."""
+    verdict = row.verdict
+    if verdict is None or verdict.state is State.VALID:
+        return None
+    return f"{verdict.state.value.upper()} ({'; '.join(verdict.reasons)})"
 
 
 def _why(row: Result) -> str:

@@ -7,19 +7,18 @@ from pathlib import Path
 import pytest
 
 from benchmark.gate import checks_of, requirement_of
-from benchmark.measurement import Basis, Result, Results, Speedup, Status
+from benchmark.measurement import Basis, Result, Results, Speedup, State, Status, Verdict
 from edgepress.errors import InputError
+
+VALID = Verdict(State.VALID, ())
 
 
 @pytest.fixture
 def results(measured_tiny: Results) -> Results:
-    """The tiny folder, with a known speed-up and known shares for onnx-int8."""
-    found = measured_tiny
-    rows = [
-        _known(row) if row.artifact == "onnx-int8" and row.status is Status.OK else row
-        for row in found.results
-    ]
-    return replace(found, results=tuple(rows), baseline=replace(found.baseline, top1=0.75))
+    """The tiny folder, all times believed, with a known speed-up and known shares for onnx-int8."""
+    believed = (replace(row, verdict=row.verdict and VALID) for row in measured_tiny.results)
+    rows = tuple(_known(row) if row.artifact == "onnx-int8" and row.latency else row for row in believed)
+    return replace(measured_tiny, results=rows, baseline=replace(measured_tiny.baseline, top1=0.75))
 
 
 def _known(row: Result) -> Result:
@@ -81,6 +80,19 @@ def test_what_is_not_known_does_not_hold(results: Results, text: str, finding: s
     assert not check.passed
     assert check.value is None
     assert re.search(finding, check.finding), check.finding
+
+
+def test_a_time_of_an_unstable_row_does_not_hold_but_its_accuracy_may(results: Results) -> None:
+    verdict = Verdict(State.UNSTABLE, ("other processes took 45% of the CPU meanwhile",))
+    rows = tuple(replace(row, verdict=verdict if row.verdict else None) for row in results.results)
+    gate = (requirement_of("artifact=onnx-int8 runner=onnxruntime: speedup>=1.5, top1_drop<=0.5"),)
+    time, drop = checks_of(replace(results, results=rows), gate)
+    assert not time.passed
+    assert time.finding == (
+        "speedup is 1.9, but the row is UNSTABLE (other processes took 45% of the CPU meanwhile); "
+        "wanted speedup>=1.5"
+    )
+    assert drop.passed
 
 
 def test_a_row_that_failed_does_not_hold(results: Results) -> None:
