@@ -4,15 +4,15 @@ from dataclasses import replace
 
 from benchmark.measurement import Result, Speedup
 from benchmark.rows import lacks_vnni
-from benchmark.summary import quotient, relative_width
+from benchmark.summary import quotient
+from benchmark.verdict import verdict_of
 from edgepress.artifact import Device, Precision
 
-_UNSTEADY = 0.2
 _SIGNIFICANT = 0.05
 
 
 def with_comparisons(results: tuple[Result, ...], isa: str, seed: int) -> tuple[Result, ...]:
-    """Add to each row its speed-up against FP16, and its warnings.
+    """Add to each row its speed-up against FP16, its verdict, and its warnings.
 
     Args:
         results: All rows.
@@ -20,7 +20,9 @@ def with_comparisons(results: tuple[Result, ...], isa: str, seed: int) -> tuple[
         seed: Of the bootstrap.
     """
     compared = (replace(result, speedup_vs_fp16=_vs_fp16(result, results, seed)) for result in results)
-    return tuple(replace(result, warnings=_warnings(result, isa)) for result in compared)
+    return tuple(
+        replace(result, verdict=verdict_of(result), warnings=_warnings(result, isa)) for result in compared
+    )
 
 
 def _vs_fp16(result: Result, results: tuple[Result, ...], seed: int) -> Speedup | None:
@@ -49,11 +51,6 @@ def _speed_warnings(result: Result) -> list[str]:
             low, high = speedup.ci95
             sure = "is slower than" if high < 1 else "is not shown to be faster than"
             found.append(f"{name} {sure} {other} here: {speedup.median:.2f}× [{low:.2f}, {high:.2f}]")
-    if result.speedup is not None and relative_width(result.speedup) > _UNSTEADY:
-        found.append(
-            f"unsteady: the 95 % interval is wider than {_UNSTEADY:.0%} of the speed-up; "
-            "measure again on a quieter machine"
-        )
     return found
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmark.interference import Interference, cpu_ticks
 from benchmark.latency import Extent
 from benchmark.memory import Residence
 from benchmark.plan import Plan
@@ -29,6 +30,7 @@ class Run:
         first_ns: The very first inference.
         warm_up_count: Inferences that are not counted, before the first block.
         blocks_ns: Duration of each inference, per block.
+        interference: What other processes took of our cores during the blocks.
         empty_rss_bytes: Of the process with the runtime imported, before the model was loaded.
         residence: At the end.
         evidence: What really ran.
@@ -38,6 +40,7 @@ class Run:
     first_ns: int
     warm_up_count: int
     blocks_ns: tuple[tuple[int, ...], ...]
+    interference: Interference
     empty_rss_bytes: int | None
     residence: Residence
     evidence: str
@@ -75,12 +78,16 @@ def measure(subjects: Sequence[Open], images: Path, plan: Plan, seed: int) -> tu
             process.pause()
             processes.append(process)
         blocks: list[list[tuple[int, ...]]] = [[] for _ in subjects]
+        interference = [Interference() for _ in subjects]
         for _ in range(plan.pairs):
             for i in order.permutation(len(processes)):
+                before = cpu_ticks(processes[i].pid)
                 with processes[i].running():
                     found = processes[i].ask(Block(plan.settle, plan.block), Samples)
+                interference[i] = interference[i].plus(before, cpu_ticks(processes[i].pid))
                 blocks[i].append(found.samples_ns)
-        return tuple(_finish(*parts) for parts in zip(processes, starts, map(tuple, blocks), strict=True))
+        parts = zip(processes, starts, map(tuple, blocks), interference, strict=True)
+        return tuple(_finish(*part) for part in parts)
 
 
 def _start(process: WorkerProcess, subject: Open, images: Path, plan: Plan) -> _Start:
@@ -91,7 +98,12 @@ def _start(process: WorkerProcess, subject: Open, images: Path, plan: Plan) -> _
     return _Start(prepared, opened, first, len(warm_up.samples_ns))
 
 
-def _finish(process: WorkerProcess, start: _Start, blocks_ns: tuple[tuple[int, ...], ...]) -> Run:
+def _finish(
+    process: WorkerProcess,
+    start: _Start,
+    blocks_ns: tuple[tuple[int, ...], ...],
+    interference: Interference,
+) -> Run:
     with process.running():
         residence = process.ask(Memory(), Residence)
     return Run(
@@ -99,6 +111,7 @@ def _finish(process: WorkerProcess, start: _Start, blocks_ns: tuple[tuple[int, .
         start.first.duration_ns,
         start.warm_up_count,
         blocks_ns,
+        interference,
         start.prepared.rss_bytes,
         residence,
         start.opened.evidence,

@@ -8,6 +8,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from benchmark.decisions import Decisions
 from benchmark.memory import Residence
 from benchmark.plan import Plan
 from edgepress.artifact import Device, Format, Precision, Runtime
@@ -16,7 +17,11 @@ from edgepress.files import read_json, write_bytes
 from edgepress.record import from_json, to_json
 
 RESULTS = "results.json"
-SCHEMA_VERSION = 1
+BOUNDARY = (
+    "one image (batch 1), preprocessed, in host memory, to logits in host memory; "
+    "decoding, preprocessing and softmax are outside"
+)
+SCHEMA_VERSION = 2
 
 
 class Status(str, Enum):
@@ -62,25 +67,52 @@ class Latency:
         samples_ns: Every counted inference, in order.
         block_counts: How many of them each block holds.
         median_ns: Of all samples.
+        median_ci95_ns: Its 95 % interval by order statistics; None with too few samples.
         min_ns: Of all samples.
         p90_ns: None where there are too few samples for it.
         p99_ns: Likewise.
+        percentile_note: Why a percentile is None; None if none is.
         cv: Coefficient of variation (standard deviation over mean).
         load_ns: From the file to a ready runtime.
         first_ns: The very first inference.
         warm_up_count: Inferences between the first one and the first block.
+        others_cpu: Share in [0, 1] of our cores that other processes took meanwhile; None where not known.
     """
 
     samples_ns: tuple[int, ...]
     block_counts: tuple[int, ...]
     median_ns: float
+    median_ci95_ns: tuple[float, float] | None
     min_ns: int
     p90_ns: float | None
     p99_ns: float | None
+    percentile_note: str | None
     cv: float
     load_ns: int
     first_ns: int
     warm_up_count: int
+    others_cpu: float | None
+
+
+class State(str, Enum):
+    """Whether a row's times can be believed."""
+
+    VALID = "valid"
+    UNSTABLE = "unstable"  # something disturbed the measurement: measure again
+    INVALID = "invalid"  # the numbers do not say what they seem to say
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What to make of a row's times.
+
+    Attributes:
+        state: The worst of all reasons.
+        reasons: One clause each; empty if valid.
+    """
+
+    state: State
+    reasons: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -91,20 +123,28 @@ class Accuracy:
         images: Number of pictures.
         top1: Share of pictures in [0, 1]; None without labels that are the model's.
         top5: Likewise.
+        top1_ci95: Wilson's 95 % interval of `top1`.
+        top5_ci95: Likewise.
         agreement: Share of pictures with the same top class as the reference.
         logit_snr_db: None where the logits are identical or not finite.
         logits_identical: Whether every logit has the same bits.
+        kl_nats: Mean Kullback-Leibler divergence of the softmaxes from the reference's; None if not finite.
         mcnemar_p: Two-sided p-value that top-1 differs from the reference's by chance only.
+        resolvable: The smallest difference of top-1, as a share, that so many pictures can show (p < 0.05).
         note: Why something is None.
     """
 
     images: int
     top1: float | None
     top5: float | None
+    top1_ci95: tuple[float, float] | None
+    top5_ci95: tuple[float, float] | None
     agreement: float
     logit_snr_db: float | None
     logits_identical: bool
+    kl_nats: float | None
     mcnemar_p: float | None
+    resolvable: float | None
     note: str | None
 
 
@@ -138,6 +178,8 @@ class Result:
         speedup_vs_fp16: For INT8, against the FP16 artifact of the same format; a warning is given below 1.
         peak_rss_bytes: See `Memory.peak_rss_bytes`.
         evidence: What really ran, in the runner's words.
+        decisions: Per class, and which pictures changed their top class; None without accuracy.
+        verdict: Whether its times can be believed; None for a row without any.
         warnings: What a reader of the numbers must know.
     """
 
@@ -156,10 +198,12 @@ class Result:
     speedup: Speedup | None
     speedup_vs_fp16: Speedup | None
     accuracy: Accuracy | None
+    decisions: Decisions | None
     size_bytes: int
     peak_rss_bytes: int | None
     memory: Memory | None
     evidence: str | None
+    verdict: Verdict | None
     warnings: tuple[str, ...]
 
 
@@ -222,10 +266,12 @@ class Results:
 
     Attributes:
         key: Hash of everything that the numbers depend on: equal key, nothing to measure again.
+        boundary: What lies inside the stopwatch.
     """
 
     schema_version: int
     key: str
+    boundary: str
     model: Model
     environment: Environment
     baseline: Baseline
@@ -236,6 +282,10 @@ class Results:
     def failed(self) -> tuple[Result, ...]:
         """Rows that should have run and did not."""
         return tuple(row for row in self.results if row.status is Status.FAILED)
+
+    def invalid(self) -> tuple[Result, ...]:
+        """Rows whose times do not say what they seem to say."""
+        return tuple(row for row in self.results if row.verdict and row.verdict.state is State.INVALID)
 
     def save(self, folder: Path) -> None:
         """Write `folder`/results.json atomically, with each list of numbers on one line."""

@@ -1,16 +1,18 @@
-"""results.json as report.md and as one self-contained report.html."""
+"""results.json as report.csv, as report.md, and as one self-contained report.html."""
 
 import logging
 from pathlib import Path
 
 import edgepress
 from benchmark.measurement import RESULTS, Results
+from benchmark.report_csv import csv_text
 from benchmark.report_plots import distributions_svg, trade_off_svg
 from benchmark.report_text import (
     HEADERS,
     METHOD,
     Table,
     absent_table,
+    details,
     facts,
     measured_table,
     summary,
@@ -21,6 +23,7 @@ from edgepress.lock import exclusive
 
 logger = logging.getLogger(__name__)
 
+_TABLE = "report.csv"
 _PAGES = ("report.md", "report.html")
 _TEMPLATE = Path(__file__).with_name("report.html.j2")
 _NUMERIC = range(HEADERS.index("Median ms"), HEADERS.index("Notes"))
@@ -32,18 +35,19 @@ def refresh_report(folder: Path) -> tuple[Path, ...]:
     Returns and raises what `write_report` does.
     """
     stamp = _stamp(folder)
-    pages = tuple(folder / name for name in _PAGES)
-    if all(page.is_file() and page.read_text(encoding="utf-8").endswith(stamp) for page in pages):
+    table, pages = folder / _TABLE, tuple(folder / name for name in _PAGES)
+    stamped = all(page.is_file() and page.read_text(encoding="utf-8").endswith(stamp) for page in pages)
+    if stamped and table.is_file():
         logger.info("%s is up to date", pages[-1])
-        return pages
+        return (table, *pages)
     return write_report(folder)
 
 
 def write_report(folder: Path) -> tuple[Path, ...]:
-    """Write `folder`/report.md and `folder`/report.html from its results.json.
+    """Write `folder`/report.csv, report.md and report.html from its results.json.
 
     Returns:
-        Both paths.
+        Their paths.
 
     Raises:
         InputError: There is no results.json, or it is damaged.
@@ -52,16 +56,17 @@ def write_report(folder: Path) -> tuple[Path, ...]:
     with exclusive(folder):
         results = Results.load(folder)
         try:
-            texts = (markdown(results), html(results))
+            table, texts = csv_text(results), (markdown(results), html(results))
         except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
             raise InputError(
                 f"{folder / RESULTS} is damaged ({error!r}). Remove it and measure anew: "
                 f"edgepress benchmark {folder}"
             ) from error
+        write_bytes(folder / _TABLE, table.encode())  # first: the pages' stamps vouch for it, too
         pages = tuple(folder / name for name in _PAGES)
         for page, text in zip(pages, texts, strict=True):
             write_bytes(page, (text + _stamp(folder)).encode())
-        return pages
+        return (folder / _TABLE, *pages)
 
 
 def _stamp(folder: Path) -> str:
@@ -83,6 +88,9 @@ def markdown(results: Results) -> str:
         parts.append("\n".join(f"{i}. {note}" for i, note in enumerate(measured.notes, 1)))
     if absent.rows:
         parts += ["## Not run", _markdown_table(absent)]
+    for detail in details(results):
+        parts += [f"### {detail.title}", _markdown_table(detail.flips), *detail.flips.notes]
+        parts += [_markdown_table(detail.classes)] if detail.classes.rows else []
     parts += ["## How it was measured", "\n".join(f"- {line}" for line in METHOD)]
     parts += ["## Environment and data", "\n".join(f"- {name}: {value}" for name, value in facts(results))]
     return "\n\n".join(parts) + "\n"
@@ -114,6 +122,7 @@ def html(results: Results) -> str:
         summary=summary(results),
         measured=measured_table(results),
         absent=absent_table(results),
+        details=details(results),
         numeric=_NUMERIC,
         trade_off=Markup(trade_off_svg(results)),  # noqa: S704  # our own drawing
         distributions=Markup(distributions_svg(results)),  # noqa: S704

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 
-from benchmark.measurement import Accuracy, Basis, Result, Results, Speedup, Status
+from benchmark.decisions import Decisions
+from benchmark.measurement import BOUNDARY, RESULTS, Accuracy, Basis, Result, Results, Speedup, Status
 from benchmark.plan import Thoroughness
 from edgepress.artifact import Precision
+from edgepress.metrics import resolvable_share
 
 ABSENT = "–"
 _SIGNIFICANT = 0.05
@@ -25,6 +27,9 @@ HEADERS = (
     "Peak MB",
     "Notes",
 )
+FLIP_HEADERS = ("Picture", "Label", "FP32", "This version", "FP32's margin")
+CLASS_HEADERS = ("Class", "Pictures", "Right with FP32", "Right with this version")
+_SHOWN_FLIPS = 20
 SKIPPED_HEADERS = ("Variant", "Runner", "Device", "Status", "Reason")
 
 
@@ -103,7 +108,10 @@ def absent_table(results: Results) -> Table:
 
 
 def _notes(row: Result) -> tuple[str, ...]:
-    return ((row.reason,) if row.reason else ()) + row.warnings
+    """Reason, verdict and warnings, the gravest first."""
+    verdict = row.verdict
+    doubts = () if verdict is None else tuple(f"{verdict.state.value.upper()}: {r}" for r in verdict.reasons)
+    return ((row.reason,) if row.reason else ()) + doubts + row.warnings
 
 
 def _cells(row: Result, notes: tuple[str, ...]) -> tuple[str, ...]:
@@ -183,6 +191,50 @@ def _cost(accuracy: Accuracy | None, results: Results) -> str:
     return f"top-1 is {percent(accuracy.top1)} % on {images} ({change})"
 
 
+@dataclass(frozen=True)
+class Detail:
+    """What one version decides otherwise than FP32.
+
+    Attributes:
+        title: A sentence.
+        flips: The pictures whose top class changed, the clearest cases first.
+        classes: Classes of which this version gets another number right.
+    """
+
+    title: str
+    flips: Table
+    classes: Table
+
+
+def details(results: Results) -> tuple[Detail, ...]:
+    """One for each row with flips, the most first; a row whose decisions are all the same has none."""
+    found = [row for row in results.results if row.decisions is not None and row.decisions.flips]
+    found.sort(key=lambda row: -len(row.decisions.flips) if row.decisions else 0)
+    return tuple(_detail(row, row.decisions) for row in found if row.decisions is not None)
+
+
+def _detail(row: Result, decisions: Decisions) -> Detail:
+    images = row.accuracy.images if row.accuracy else 0
+    flips = sorted(decisions.flips, key=lambda flip: -flip.margin)
+    changed = [c for c in decisions.classes if c.right != c.reference_right]
+    changed.sort(key=lambda c: c.right - c.reference_right)
+    return Detail(
+        f"{row.artifact} on {row.runner.value}: {len(flips)} of {images} pictures have another top class",
+        Table(
+            FLIP_HEADERS,
+            tuple(
+                (f.picture, f.label or ABSENT, f.reference, f.found, f"{f.margin:.2f}")
+                for f in flips[:_SHOWN_FLIPS]
+            ),
+            (f"and {len(flips) - _SHOWN_FLIPS} more in {RESULTS}",) if len(flips) > _SHOWN_FLIPS else (),
+        ),
+        Table(
+            CLASS_HEADERS,
+            tuple((c.name, str(c.images), str(c.reference_right), str(c.right)) for c in changed),
+        ),
+    )
+
+
 def facts(results: Results) -> tuple[tuple[str, str], ...]:
     """Environment and data, as pairs of name and value."""
     machine, plan, data = results.environment.machine, results.plan, results.data
@@ -200,6 +252,7 @@ def facts(results: Results) -> tuple[tuple[str, str], ...]:
         ),
         ("edgepress", results.environment.edgepress),
         ("Pictures", f"{data.source}: {data.evaluated} evaluated{left_out}"),
+        ("Resolution", _resolution(results)),
         ("Reference", f"{results.baseline.artifact} on {results.baseline.runner.value}"),
         (
             "Plan",
@@ -209,9 +262,17 @@ def facts(results: Results) -> tuple[tuple[str, str], ...]:
     )
 
 
+def _resolution(results: Results) -> str:
+    """The smallest difference of top-1 that so many pictures could show."""
+    count = results.data.evaluated
+    if all(row.accuracy is None or row.accuracy.resolvable is None for row in results.results):
+        return f"{count} pictures without labels of the model: agreement only"
+    points = 100 * resolvable_share(count, 0)
+    return f"{count} pictures cannot show a difference of top-1 below {points:.2g} points (McNemar, p < 0.05)"
+
+
 METHOD = (
-    "Inside the stopwatch: one image (batch 1), preprocessed, in host memory, to logits in host memory; "
-    "decoding, preprocessing and softmax are outside.",
+    f"Inside the stopwatch: {BOUNDARY}.",
     "Each version runs in a fresh process with one runtime, beside a fresh process of the FP32 artifact of "
     "the same runner, device and threads; blocks alternate in random order, and the process that waits is "
     "stopped.",

@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 import edgepress
 from benchmark.accuracy import Labels, accuracy_of, labels_for
 from benchmark.comparisons import with_comparisons
+from benchmark.decisions import decisions_of
 from benchmark.evaluation_data import Evaluation, data_for, evaluation_of
 from benchmark.interleave import Run, measure
 from benchmark.measurement import (
+    BOUNDARY,
     RESULTS,
     SCHEMA_VERSION,
     Baseline,
@@ -189,6 +191,7 @@ def _blank(job: _Job, rows: tuple[Row, ...], reference: Row, device: Device) -> 
     blank = Results(
         SCHEMA_VERSION,
         "",
+        BOUNDARY,
         Model(model.name, model.source, model.parameters, model.class_count),
         Environment(edgepress.__version__, platform.python_version(), packages, machine),
         Baseline(reference.artifact.id, reference.runner, reference.device, None, None),
@@ -226,10 +229,12 @@ def _blank_row(row: Row, device: Device, threads: int) -> Result:
         speedup=None,
         speedup_vs_fp16=None,
         accuracy=None,
+        decisions=None,
         size_bytes=artifact.size_bytes,
         peak_rss_bytes=None,
         memory=None,
         evidence=None,
+        verdict=None,
         warnings=(),
     )
 
@@ -285,7 +290,9 @@ def _measured(job: _Job, row: Row, result: Result, reference: _Reference) -> Res
         status = Status.SKIPPED if skipped else Status.FAILED
         return replace(result, status=status, reason=error.failure.message)
     found = accuracy_of(logits, reference.logits, reference.labels, reference.note)
-    return replace(measured, accuracy=found)
+    names = [picture.name for picture in job.evaluation.pictures.pictures]
+    decided = decisions_of(logits, reference.logits, reference.labels, names, job.manifest.model)
+    return replace(measured, accuracy=found, decisions=decided)
 
 
 def _with_latency(job: _Job, row: Row, result: Result) -> Result:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from benchmark.interleave import Run
 from benchmark.measurement import Basis, Latency, Speedup
-from edgepress.metrics import median_with_ci95, minimum_samples
+from edgepress.metrics import median_ci95, median_with_ci95, minimum_samples
 
 _P90 = 0.9
 _P99 = 0.99
@@ -21,13 +21,16 @@ def latency_of(run: Run) -> Latency:
         samples_ns=tuple(int(ns) for ns in samples_ns),
         block_counts=tuple(len(block) for block in run.blocks_ns),
         median_ns=float(np.median(samples_ns)),
+        median_ci95_ns=median_ci95(samples_ns),
         min_ns=int(samples_ns.min()),
         p90_ns=percentile_ns(samples_ns, _P90),
         p99_ns=percentile_ns(samples_ns, _P99),
+        percentile_note=_percentile_note(len(samples_ns)),
         cv=float(samples_ns.std() / samples_ns.mean()),
         load_ns=run.load_ns,
         first_ns=run.first_ns,
         warm_up_count=run.warm_up_count,
+        others_cpu=run.interference.share,
     )
 
 
@@ -36,6 +39,16 @@ def percentile_ns(samples_ns: NDArray[np.float64], share: float) -> float | None
     if len(samples_ns) < minimum_samples(share):
         return None
     return float(np.quantile(samples_ns, share, method="higher"))
+
+
+def _percentile_note(count: int) -> str | None:
+    """Which percentiles so few samples cannot support."""
+    lacking = [
+        f"p{round(100 * share)} needs {needed}"
+        for share in (_P90, _P99)
+        if count < (needed := minimum_samples(share))
+    ]
+    return f"{' and '.join(lacking)} samples, and there are {count}" if lacking else None
 
 
 def paired_speedup(variant: Run, baseline: Run, against: str, seed: int) -> Speedup:

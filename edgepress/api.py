@@ -233,7 +233,7 @@ def benchmark(
     """Measure latency, memory and accuracy of each version against FP32, and write results and report.
 
     Args:
-        folder: With a manifest.json; results.json, report.md and report.html are written there.
+        folder: With a manifest.json; results.json and its reports (.html, .md, .csv) are written there.
         device: Where to measure: "cpu" or "cuda".
         variants: Ids of artifacts; None for all.
         data: Pictures to evaluate: "digits", an image folder or an `.npz`; None for the model's own.

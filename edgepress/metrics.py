@@ -7,6 +7,11 @@ from numpy.typing import NDArray
 
 Logits = NDArray[np.float32]
 
+_Z95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
+_ALPHA = 0.05
+_LEAST_DISCORDANT = 6
+_LEAST_FOR_MEDIAN = 6
+
 
 def top_k_accuracy(logits: Logits, labels: NDArray[np.int64], k: int) -> float:
     """Share in [0, 1] of rows of (N, classes) whose label is among the k largest logits.
@@ -40,6 +45,45 @@ def logit_snr_db(reference: Logits, other: Logits) -> float:
     return 10 * math.log10(signal_power / noise_power)
 
 
+def mean_kl_nats(reference: Logits, other: Logits) -> float:
+    """Mean over rows of (N, classes) of the Kullback-Leibler divergence of the softmaxes, in nats.
+
+    How many nats the other's probabilities lose against the reference's; 0 where they are the same.
+    """
+    wanted, found = _log_softmax(reference), _log_softmax(other)
+    return float(np.mean(np.sum(np.exp(wanted) * (wanted - found), axis=1)))
+
+
+def _log_softmax(logits: Logits) -> NDArray[np.float64]:
+    shifted = logits.astype(np.float64)
+    shifted -= shifted.max(axis=1, keepdims=True)
+    logarithms: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return logarithms
+
+
+def wilson_ci95(share: float, count: int) -> tuple[float, float]:
+    """95 % score interval of a share in [0, 1] that was seen in `count` trials.
+
+    E. B. Wilson, JASA 22 (1927). Unlike the normal interval it stays inside [0, 1] and keeps a width where
+    every trial went the same way.
+    """
+    spread = _Z95**2 / count
+    centre = (share + spread / 2) / (1 + spread)
+    half = _Z95 * math.sqrt(share * (1 - share) / count + spread / (4 * count)) / (1 + spread)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def resolvable_share(count: int, discordant: int) -> float:
+    """The smallest difference of two shares of right answers that `count` pictures can show, in [0, 1].
+
+    That is the smallest for which the exact McNemar test gives p < 0.05, if `discordant` pictures are
+    answered rightly by only one of both (at least 6: with fewer, no outcome is significant).
+    """
+    pairs = max(discordant, _LEAST_DISCORDANT)
+    difference = next(d for d in range(pairs % 2, pairs + 1, 2) if _tails(pairs, (pairs - d) // 2) < _ALPHA)
+    return difference / count
+
+
 def mcnemar_p(reference_right: NDArray[np.bool_], other_right: NDArray[np.bool_]) -> float:
     """Exact two-sided McNemar test on (N,) correctness of two models on the same pictures.
 
@@ -51,8 +95,13 @@ def mcnemar_p(reference_right: NDArray[np.bool_], other_right: NDArray[np.bool_]
     discordant = only_reference + only_other
     if discordant == 0:
         return 1.0
-    tail = sum(math.comb(discordant, i) for i in range(min(only_reference, only_other) + 1))
-    return min(1.0, float(2 * tail / 2**discordant))
+    return _tails(discordant, min(only_reference, only_other))
+
+
+def _tails(count: int, fewer: int) -> float:
+    """Probability that of `count` fair coins at most `fewer` fall on one side, whichever it is."""
+    tail = sum(math.comb(count, i) for i in range(fewer + 1))
+    return min(1.0, float(2 * tail / 2**count))
 
 
 def median_with_ci95(
@@ -63,6 +112,22 @@ def median_with_ci95(
     medians = np.median(values[draws], axis=1)
     low, high = np.quantile(medians, [0.025, 0.975])
     return float(np.median(values)), (float(low), float(high))
+
+
+def median_ci95(values: NDArray[np.float64]) -> tuple[float, float] | None:
+    """95 % interval of the median of (N,) values by order statistics, without any assumption on their shape.
+
+    The ranks are those of Hahn and Meeker, Statistical Intervals (1991), section 5.2, in the normal
+    approximation of the binomial. Values that follow each other are taken as independent, which neighbouring
+    inferences are not quite. None below 6 values: no two of them enclose the median with 95 %.
+    """
+    count = len(values)
+    if count < _LEAST_FOR_MEDIAN:
+        return None
+    half = _Z95 * math.sqrt(count) / 2
+    low, high = math.floor(count / 2 - half), math.ceil(count / 2 + half)
+    ordered = np.sort(values)
+    return float(ordered[max(0, low)]), float(ordered[min(count - 1, high)])
 
 
 def minimum_samples(percentile: float) -> int:

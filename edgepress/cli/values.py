@@ -73,3 +73,11 @@ def positive(text: str) -> float:
     if value <= 0:
         raise InputError(f"Wanted a number above 0. Received: {text!r}.")
     return value
+
+
+def amount(text: str) -> float:
+    """A finite number of at least 0."""
+    value = number(text)
+    if value < 0:
+        raise InputError(f"Wanted a number of at least 0. Received: {text!r}.")
+    return value

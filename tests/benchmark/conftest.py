@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from benchmark.latency import Extent
+from benchmark.measurement import Results
 from benchmark.plan import QUICK, Plan
-from edgepress.artifact import Artifact, Format, Precision, Runtime, TensorSpec
+from benchmark.stage import BenchmarkRequest, benchmark_folder
+from edgepress.artifact import Artifact, Device, Format, Precision, Runtime, TensorSpec
 from edgepress.files import sha256_of_path
 from edgepress.manifest import Activation, Manifest, ModelCard
 from edgepress.preprocessing import Preprocessing, PreprocessMode
@@ -65,10 +67,9 @@ def artifact(
     )
 
 
-@pytest.fixture
-def tiny_folder(tmp_path: Path) -> Path:
+def make_tiny(parent: Path) -> Path:
     """onnx-fp32, -fp16 and -int8 (their names only), one graph for TensorRT and one engine; data.npz."""
-    folder = tmp_path / "tiny"
+    folder = parent / "tiny"
     folder.mkdir()
     for name, noise in (("onnx-fp32", 0), ("onnx-wf16_af16", 0), ("onnx-int8", 0.3), ("tensorrt-int8", 0.3)):
         write_onnx(folder / f"{name}.onnx", noise)
@@ -103,8 +104,14 @@ def tiny_folder(tmp_path: Path) -> Path:
     manifest.save()
     rng = np.random.default_rng(5)
     images = rng.integers(0, 256, (12, SIDE, SIDE, 3)).astype(np.uint8)
-    np.savez(tmp_path / "data.npz", images=images, labels=rng.integers(0, CLASSES, 12))
+    np.savez(parent / "data.npz", images=images, labels=rng.integers(0, CLASSES, 12))
     return folder
+
+
+@pytest.fixture
+def tiny_folder(tmp_path: Path) -> Path:
+    """See `make_tiny`."""
+    return make_tiny(tmp_path)
 
 
 @pytest.fixture
@@ -113,9 +120,21 @@ def tiny_data(tiny_folder: Path) -> str:
     return str(tiny_folder.parent / "data.npz")
 
 
+TINY_PLAN = replace(QUICK, warm_up=Extent(MS, 2), pairs=3, settle=Extent(0, 1), block=Extent(2 * MS, 5))
+
+
 @pytest.fixture
 def tiny_plan(monkeypatch: pytest.MonkeyPatch) -> Plan:
     """3 pairs of 2 ms; also what `quick` means in the stage."""
-    plan = replace(QUICK, warm_up=Extent(MS, 2), pairs=3, settle=Extent(0, 1), block=Extent(2 * MS, 5))
-    monkeypatch.setattr("benchmark.stage.QUICK", plan)
-    return plan
+    monkeypatch.setattr("benchmark.stage.QUICK", TINY_PLAN)
+    return TINY_PLAN
+
+
+@pytest.fixture(scope="session")
+def measured_tiny(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    """All rows of the tiny folder, measured once: for what is computed from results."""
+    folder = make_tiny(tmp_path_factory.mktemp("measured"))
+    data = str(folder.parent / "data.npz")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("benchmark.stage.QUICK", TINY_PLAN)
+        return benchmark_folder(BenchmarkRequest(folder, Device.CPU, None, data, quick=True, threads=1))

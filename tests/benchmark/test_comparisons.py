@@ -1,23 +1,16 @@
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from benchmark.comparisons import with_comparisons
-from benchmark.measurement import Basis, Result, Speedup, Status
-from benchmark.plan import Plan
-from benchmark.stage import BenchmarkRequest, benchmark_folder
-from edgepress.artifact import Device
+from benchmark.measurement import Basis, Result, Results, Speedup, State
 from edgepress.machine import Isa
 
 
 @pytest.fixture
-def rows(tiny_folder: Path, tiny_data: str, tiny_plan: Plan) -> dict[str, Result]:
-    variants = ("onnx-fp32", "onnx-wf16_af16", "onnx-int8")
-    results = benchmark_folder(
-        BenchmarkRequest(tiny_folder, Device.CPU, variants, tiny_data, quick=True, threads=1, limit=2, seed=0)
-    )
-    return {row.artifact: row for row in results.results if row.status is Status.OK}
+def rows(measured_tiny: Results) -> dict[str, Result]:
+    """Those that ran with a time, by artifact."""
+    return {row.artifact: row for row in measured_tiny.results if row.latency is not None}
 
 
 def speedup(*ratios: float) -> Speedup:
@@ -37,7 +30,7 @@ def test_with_comparisons_is_silent_about_a_fast_version(rows: dict[str, Result]
     found = compared(rows, speedup(1.1, 1.1, 1.1), speedup(2.2, 2.2, 2.2))
     assert found.speedup_vs_fp16 is not None
     assert found.speedup_vs_fp16.median == pytest.approx(2)
-    assert not [w for w in found.warnings if "slower" in w or "unsteady" in w]
+    assert not [warning for warning in found.warnings if "slower" in warning]
 
 
 def test_with_comparisons_warns_when_int8_is_slower_than_fp16(rows: dict[str, Result]) -> None:
@@ -49,7 +42,9 @@ def test_with_comparisons_warns_when_int8_is_slower_than_fp16(rows: dict[str, Re
 def test_with_comparisons_warns_when_int8_is_slower_than_fp32(rows: dict[str, Result]) -> None:
     found = compared(rows, speedup(0.5, 0.5, 0.5), speedup(0.7, 0.8, 0.9))
     assert "INT8 is slower than FP32 here: 0.80× [0.70, 0.90]" in found.warnings
-    assert any(warning.startswith("unsteady") for warning in found.warnings)
+    assert found.verdict is not None
+    assert found.verdict.state is State.UNSTABLE
+    assert "the 95 % interval is wider than 10% of the speed-up" in found.verdict.reasons[0]
 
 
 def test_with_comparisons_does_not_claim_what_the_interval_does_not_show(rows: dict[str, Result]) -> None:

@@ -1,3 +1,4 @@
+import csv
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -5,12 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmark.decisions import ClassAccuracy, Decisions, Flip
 from benchmark.measurement import Accuracy, Basis, Results, Speedup, Status
-from benchmark.plan import Plan
-from benchmark.report import html, markdown, write_report
+from benchmark.report import html, markdown, refresh_report, write_report
 from benchmark.report_plots import place_labels, relative_samples
 from benchmark.report_text import (
     decibels,
+    details,
+    facts,
     measured_table,
     megabytes,
     milliseconds,
@@ -18,20 +21,32 @@ from benchmark.report_text import (
     summary,
     times,
 )
-from benchmark.stage import BenchmarkRequest, benchmark_folder
-from edgepress.artifact import Device
 from edgepress.errors import InputError
 
 
 @pytest.fixture
-def results(tiny_folder: Path, tiny_data: str, tiny_plan: Plan) -> Results:
-    return benchmark_folder(
-        BenchmarkRequest(tiny_folder, Device.CPU, None, tiny_data, quick=True, threads=1, limit=None, seed=0)
-    )
+def results(measured_tiny: Results, tiny_folder: Path) -> Results:
+    """As measured, and in the file of `tiny_folder`."""
+    measured_tiny.save(tiny_folder)
+    return measured_tiny
 
 
 def accuracy(top1: float | None, p: float | None = None) -> Accuracy:
-    return Accuracy(200, top1, top1, 0.985, 30.0, logits_identical=False, mcnemar_p=p, note=None)
+    interval = None if top1 is None else (top1 - 0.05, top1 + 0.05)
+    return Accuracy(
+        images=200,
+        top1=top1,
+        top5=top1,
+        top1_ci95=interval,
+        top5_ci95=interval,
+        agreement=0.985,
+        logit_snr_db=30.0,
+        logits_identical=False,
+        kl_nats=0.01,
+        mcnemar_p=p,
+        resolvable=0.03,
+        note=None,
+    )
 
 
 def with_int8(results: Results, speedup: Speedup, found: Accuracy) -> Results:
@@ -74,8 +89,8 @@ def test_figures(text: str, expected: str) -> None:
 
 def test_write_report_has_every_row_and_reason(results: Results, tiny_folder: Path) -> None:
     paths = write_report(tiny_folder)
-    assert paths == (tiny_folder / "report.md", tiny_folder / "report.html")
-    for path in paths:
+    assert paths == tuple(tiny_folder / f"report.{ending}" for ending in ("csv", "md", "html"))
+    for path in paths[1:]:
         text = path.read_text(encoding="utf-8").replace("&#39;", "'")
         for row in results.results:
             assert row.artifact in text
@@ -184,3 +199,61 @@ def test_write_report_refuses_results_that_cannot_be_shown(results: Results, tin
     with pytest.raises(InputError, match=r"results\.json is damaged .*measure anew"):
         write_report(tiny_folder)
     assert not (tiny_folder / "report.html").exists()
+
+
+def test_report_csv_has_every_row_with_its_numbers(results: Results, tiny_folder: Path) -> None:
+    path = write_report(tiny_folder)[0]
+    with path.open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == len(results.results)
+    for found, row in zip(rows, results.results, strict=True):
+        assert (found["artifact"], found["runner"], found["status"]) == (
+            row.artifact,
+            row.runner.value,
+            row.status.value,
+        )
+        assert found["reason"] == (row.reason or "")
+        assert None not in found  # no line has more cells than the head
+        if row.latency is not None and row.speedup is not None:
+            assert float(found["median_ns"]) == row.latency.median_ns
+            assert (float(found["speedup_low"]), float(found["speedup_high"])) == row.speedup.ci95
+            assert int(found["samples"]) == len(row.latency.samples_ns)
+        else:
+            assert found["median_ns"] == found["speedup"] == ""
+
+
+def test_refresh_report_writes_a_missing_table_again(results: Results, tiny_folder: Path) -> None:
+    write_report(tiny_folder)
+    (tiny_folder / "report.csv").unlink()
+    before = (tiny_folder / "report.html").stat().st_ino
+    refresh_report(tiny_folder)
+    assert (tiny_folder / "report.csv").is_file()
+    assert (tiny_folder / "report.html").stat().st_ino != before
+    kept = (tiny_folder / "report.html").stat().st_ino
+    refresh_report(tiny_folder)
+    assert (tiny_folder / "report.html").stat().st_ino == kept
+
+
+def test_report_names_the_pictures_that_changed(results: Results, tiny_folder: Path) -> None:
+    flips = tuple(Flip(f"dog/{i}.jpg", "dog", "dog", "fox", float(i)) for i in range(25))
+    decisions = Decisions((ClassAccuracy("dog", 30, 3, 28), ClassAccuracy("fox", 5, 5, 5)), flips)
+    rows = (
+        replace(row, decisions=decisions if row.artifact == "onnx-int8" and row.decisions else None)
+        for row in results.results
+    )
+    changed = replace(results, results=tuple(rows))
+    (detail,) = details(changed)
+    assert detail.title == "onnx-int8 on onnxruntime: 25 of 12 pictures have another top class"
+    assert detail.flips.rows[0] == ("dog/24.jpg", "dog", "dog", "fox", "24.00")  # the clearest case first
+    assert detail.flips.notes == ("and 5 more in results.json",)
+    assert detail.classes.rows == (("dog", "30", "28", "3"),)
+    for text in (markdown(changed), html(changed)):
+        assert detail.title in text
+        assert "dog/24.jpg" in text
+        assert "dog/0.jpg" not in text
+
+
+def test_facts_say_what_the_pictures_can_resolve(results: Results) -> None:
+    assert dict(facts(results))["Resolution"] == (
+        "12 pictures cannot show a difference of top-1 below 50 points (McNemar, p < 0.05)"
+    )

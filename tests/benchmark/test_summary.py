@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from benchmark.interference import Interference
 from benchmark.interleave import Run
 from benchmark.measurement import Basis
 from benchmark.memory import Residence
@@ -8,7 +9,7 @@ from benchmark.summary import latency_of, own_speedup, paired_speedup, percentil
 
 
 def run(*blocks_ns: tuple[int, ...]) -> Run:
-    return Run(100, 50, 7, blocks_ns, 1000, Residence(3000, 4000), "fake")
+    return Run(100, 50, 7, blocks_ns, Interference(200, 3), 1000, Residence(3000, 4000), "fake")
 
 
 def test_latency_of_keeps_every_sample() -> None:
@@ -17,6 +18,9 @@ def test_latency_of_keeps_every_sample() -> None:
     assert found.block_counts == (2, 2)
     assert (found.median_ns, found.min_ns) == (25, 10)
     assert (found.load_ns, found.first_ns, found.warm_up_count) == (100, 50, 7)
+    assert found.others_cpu == 0.015
+    assert found.median_ci95_ns is None  # four samples enclose no median with 95 %
+    assert found.percentile_note == "p90 needs 64 and p99 needs 662 samples, and there are 4"
     assert found.cv == pytest.approx(np.std([10, 30, 20, 1000]) / 265)
 
 

@@ -7,9 +7,13 @@ from edgepress.metrics import (
     agreement,
     logit_snr_db,
     mcnemar_p,
+    mean_kl_nats,
+    median_ci95,
     median_with_ci95,
     minimum_samples,
+    resolvable_share,
     top_k_accuracy,
+    wilson_ci95,
 )
 
 LOGITS = np.array([[3, 2, 1], [1, 3, 2], [2, 1, 3]], np.float32)
@@ -64,3 +68,52 @@ def test_median_with_ci95_covers_the_median_and_repeats() -> None:
 
 def test_minimum_samples_gives_mlperfs_figures() -> None:
     assert (minimum_samples(0.9), minimum_samples(0.99)) == (64, 662)
+
+
+@pytest.mark.parametrize(
+    ("share", "count", "expected"),
+    [
+        (0.5, 100, (0.4038, 0.5962)),  # values of R's prop.test(50, 100, correct = FALSE) and so on
+        (1.0, 20, (0.8389, 1.0)),
+        (0.0, 20, (0.0, 0.1611)),
+    ],
+)
+def test_wilson_ci95(share: float, count: int, expected: tuple[float, float]) -> None:
+    assert wilson_ci95(share, count) == pytest.approx(expected, abs=5e-5)
+
+
+def test_wilson_ci95_covers_the_true_share() -> None:
+    rng = np.random.default_rng(0)
+    intervals = [wilson_ci95(float(found) / 250, 250) for found in rng.binomial(250, 0.9, 2000)]
+    assert 0.93 < np.mean([low <= 0.9 <= high for low, high in intervals]) < 0.97
+
+
+def test_mean_kl_nats_of_known_probabilities() -> None:
+    one, other = np.log([[0.5, 0.5], [0.9, 0.1]]), np.log([[0.25, 0.75], [0.9, 0.1]])
+    expected = (0.5 * math.log(0.5 / 0.25) + 0.5 * math.log(0.5 / 0.75)) / 2
+    assert mean_kl_nats(one.astype(np.float32), other.astype(np.float32)) == pytest.approx(expected, abs=1e-6)
+    shifted = (one + 100).astype(np.float32)  # a softmax does not see a constant
+    assert mean_kl_nats(one.astype(np.float32), shifted) == pytest.approx(0, abs=1e-9)
+
+
+def test_resolvable_share_is_what_the_exact_test_first_calls_significant() -> None:
+    assert resolvable_share(250, 0) == 6 / 250  # 250 pictures cannot resolve 0.5 points
+    assert resolvable_share(250, 5) == 6 / 250
+    found = round(resolvable_share(1000, 40) * 1000)
+    right = np.repeat([True, False], [(40 + found) // 2, (40 - found) // 2])
+    assert mcnemar_p(right, ~right) < 0.05
+    fewer = np.repeat([True, False], [(40 + found) // 2 - 1, (40 - found) // 2 + 1])
+    assert mcnemar_p(fewer, ~fewer) >= 0.05
+
+
+def test_median_ci95_covers_the_true_median() -> None:
+    rng = np.random.default_rng(0)
+    found = [median_ci95(rng.exponential(1, 64)) for _ in range(2000)]
+    inside = [interval[0] <= math.log(2) <= interval[1] for interval in found if interval is not None]
+    assert len(inside) == 2000
+    assert 0.94 < np.mean(inside) < 0.98
+
+
+def test_median_ci95_needs_six_values() -> None:
+    assert median_ci95(np.arange(5.0)) is None
+    assert median_ci95(np.arange(6.0)) == (0, 5)

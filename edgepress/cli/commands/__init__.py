@@ -4,6 +4,7 @@ from edgepress.cli.command import Command
 from edgepress.cli.commands import (
     benchmark,
     bundle,
+    compare,
     completion,
     doctor,
     export,
@@ -25,6 +26,7 @@ COMMANDS: tuple[Command, ...] = (
     optimize.COMMAND,
     benchmark.COMMAND,
     report.COMMAND,
+    compare.COMMAND,
     inspect.COMMAND,
     bundle.COMMAND,
     features.COMMAND,

@@ -20,7 +20,7 @@ def _run(arguments: argparse.Namespace, progress: Progress) -> Outcome:  # noqa:
 
 COMMAND = Command(
     name="report",
-    purpose="write report.md and report.html from results.json",
+    purpose="write report.html, report.md and report.csv from results.json",
     examples=("edgepress report out/vgg16-digits",),
     add_arguments=_add_arguments,
     run=_run,

@@ -1,0 +1,55 @@
+"""Whether a row's times can be believed: VALID, or what speaks against them."""
+
+import numpy as np
+
+from benchmark.measurement import Latency, Result, State, Status, Verdict
+from benchmark.summary import relative_width
+
+_OTHERS_CPU = 0.05  # of our cores; an idle machine shows less than 1 %
+_WIDE_INTERVAL = 0.1  # of the speed-up
+_DRIFT = 0.1  # between the first and the last quarter of the blocks
+
+
+def verdict_of(result: Result) -> Verdict | None:
+    """Judge a row; None if it has no times.
+
+    UNSTABLE if other processes took more than 5 % of our cores meanwhile, if the 95 % interval of the
+    speed-up is wider than 10 % of it, or if the row became more than 10 % slower or faster while it was
+    measured (a CPU that throttles). INVALID if there are too few samples for any interval.
+    """
+    latency = result.latency
+    if result.status is not Status.OK or latency is None:
+        return None
+    if latency.median_ci95_ns is None:
+        reason = f"{len(latency.samples_ns)} samples are too few for an interval"
+        return Verdict(State.INVALID, (reason,))
+    reasons = (*_disturbance(latency), *_width(result), *_drift(latency))
+    return Verdict(State.UNSTABLE if reasons else State.VALID, reasons)
+
+
+def _disturbance(latency: Latency) -> list[str]:
+    if latency.others_cpu is None or latency.others_cpu <= _OTHERS_CPU:
+        return []
+    return [f"other processes took {latency.others_cpu:.0%} of the CPU meanwhile: measure on a quiet machine"]
+
+
+def _width(result: Result) -> list[str]:
+    if result.speedup is None or relative_width(result.speedup) <= _WIDE_INTERVAL:
+        return []
+    return [
+        f"the 95 % interval is wider than {_WIDE_INTERVAL:.0%} of the speed-up: measure on a quiet machine"
+    ]
+
+
+def _drift(latency: Latency) -> list[str]:
+    """Compare the medians of the first and of the last quarter of the blocks."""
+    ends = np.cumsum(latency.block_counts)
+    medians = [float(np.median(block)) for block in np.split(np.asarray(latency.samples_ns), ends[:-1])]
+    quarter = len(medians) // 4
+    if not quarter:
+        return []
+    ratio = float(np.median(medians[-quarter:]) / np.median(medians[:quarter]))
+    if abs(ratio - 1) <= _DRIFT:
+        return []
+    word = "slower" if ratio > 1 else "faster"
+    return [f"became {abs(ratio - 1):.0%} {word} while it was measured (a clock that changes, or a hot CPU)"]
