@@ -131,8 +131,8 @@ def read_pictures(path: Path, manifest: Any) -> Any:
     """(N, height, width, 3) uint8: one picture of any size, or an .npy array of the model's size."""
     preprocessing = preprocessing_of(manifest)
     if not path.is_file():
-        found = "is no file" if path.exists() else "is not there"
-        raise Refusal(f"{path} {found}. Give pictures, e.g. JPEG or PNG.")
+        wrong = f"{path} is no file" if path.exists() else f"There is no picture at {path}"
+        raise Refusal(f"{wrong}. Give pictures, e.g. JPEG or PNG.")
     if path.suffix == ".npy":
         return _read_array(path, (preprocessing.height, preprocessing.width, 3))
     import numpy as np

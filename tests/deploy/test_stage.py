@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import venv
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from deploy import stage
+from deploy import contents, stage
 from deploy.stage import BundleRequest, bundle_folder
 from edgepress.errors import InputError, ProofError
 from edgepress.files import sha256_of_file
@@ -143,8 +142,8 @@ def checked(folder: Path, script: Path) -> int:
     code = (
         "import pathlib, runpy, sys\n"
         f"names = runpy.run_path({str(script)!r})\n"
-        f"names['check_files'].__globals__['HERE'] = pathlib.Path({str(folder)!r})\n"
-        "try: names['check_files']()\n"
+        f"folder = pathlib.Path({str(folder)!r})\n"
+        "try: names['check_files'](folder)\n"
         "except names['Invalid']: sys.exit(1)\n"
     )
     return subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode
@@ -247,15 +246,14 @@ def test_bundle_refuses_in_one_line(cli: Cli, digits_optimized: Path, copy_of: C
 def test_bundle_that_does_not_verify_is_not_delivered(
     measured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scripts = tmp_path / "runtime"
-    shutil.copytree(stage._RUNTIME, scripts)
-    text = (scripts / "infer.py").read_text()
-    (scripts / "infer.py").write_text(
+    script = tmp_path / "infer.py"
+    text = contents._SCRIPTS["infer.py"].read_text()
+    script.write_text(
         text.replace("values.max(axis=1, keepdims=True)", "1e300").replace(
             ".normalize(pictures)", ".normalize(pictures[:, :, ::-1])"
         )
     )
-    monkeypatch.setattr(stage, "_RUNTIME", scripts)
+    monkeypatch.setitem(contents._SCRIPTS, "infer.py", script)
     with pytest.raises(ProofError, match="The bundle does not verify .*logits differ by up to"):
         bundle_folder(BundleRequest(measured, "linux-x64-cpu", tmp_path / "x", variant="onnx-fp32"))
     assert not (tmp_path / "x").exists()
