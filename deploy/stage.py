@@ -11,6 +11,7 @@ from deploy.evidence import RESULTS, Evidence, read_evidence
 from deploy.golden import golden_of
 from deploy.proof import prove
 from deploy.selection import Choice, by_evidence, named
+from edgepress.artifact import Artifact, Precision
 from edgepress.dataset import Dataset, open_data
 from edgepress.errors import InputError
 from edgepress.files import atomic_path, require_disk, sha256_of_file, sha256_of_json
@@ -103,7 +104,7 @@ def bundle_folder(request: BundleRequest, progress: Progress = silent) -> Bundle
         progress("bundle", 0, 3)
         golden = golden_of(
             manifest.path_of(choice.artifact),
-            _baseline_path(manifest, target, choice),
+            _baseline_path(manifest, target, choice.artifact),
             manifest.model.preprocessing,
             _real_pictures(data, is_asked_for=request.data is not None),
         )
@@ -150,9 +151,19 @@ def _key(request: BundleRequest, manifest: Manifest, choice: Choice, data: str |
     )
 
 
-def _baseline_path(manifest: Manifest, target: BundleTarget, choice: Choice) -> Path:
-    baseline = manifest.baseline(target.format)
-    return manifest.path_of(baseline if baseline is not None else choice.artifact)
+def _baseline_path(manifest: Manifest, target: BundleTarget, artifact: Artifact) -> Path:
+    """The FP32 version of an artifact.
+
+    Raises:
+        InputError: There is none, or not as it was: what the quantization moved could not be told.
+    """
+    baseline = artifact if artifact.precision is Precision.FP32 else manifest.baseline(target.format)
+    if baseline is None:
+        raise InputError(
+            f"{manifest.folder} has no FP32 artifact to compare {artifact.id} with. Export the model with "
+            f"--format {target.format.value}."
+        )
+    return manifest.verify(baseline)
 
 
 def _real_pictures(data: str | None, *, is_asked_for: bool) -> Dataset | None:

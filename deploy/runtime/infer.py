@@ -8,6 +8,8 @@ SPDX-License-Identifier: Apache-2.0
 
 import argparse
 import json
+import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -169,7 +171,7 @@ def _read_array(path: Path, shape: "tuple[int, int, int]") -> Any:
 def classify(paths: "list[Path]", top: int, threads: int) -> "list[dict[str, Any]]":
     """For each picture its best classes, the likeliest first."""
     manifest = load_manifest()
-    session = open_session(manifest, threads)
+    session = open_session(manifest, min(threads, os.cpu_count() or 1))
     labels = manifest["labels"]
     found = []
     for path in paths:
@@ -187,6 +189,8 @@ def classify(paths: "list[Path]", top: int, threads: int) -> "list[dict[str, Any
 def main() -> int:
     """Read the command line, print the answers; 2 for wrong use or input."""
     stand_alone()
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `infer.py … | head` ends quietly
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a label is any text
     parser = argparse.ArgumentParser(description="Classify pictures with the model of this bundle.")

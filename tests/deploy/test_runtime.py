@@ -284,3 +284,34 @@ def test_requirements_are_the_proven_versions_and_the_others_are_named(
     assert verdict == "VALID"
     assert f"ONNX Runtime {version('onnxruntime')} (made with 1.21.0)" in dict(done)["runtime"]
     assert f"numpy {version('numpy')}, " in dict(done)["runtime"]
+
+
+def test_infer_ends_quietly_when_nobody_reads_on(small_bundle: Path, tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    np.save(tmp_path / "x.npy", np.zeros((400, 8, 8, 3), np.uint8))
+    command = [sys.executable, "-I", str(small_bundle / "infer.py"), str(tmp_path / "x.npy")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+
+
+def test_more_threads_than_cores_are_not_started(
+    small_bundle: Path, scripts_of: Scripts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import os
+
+    np.save(tmp_path / "x.npy", np.zeros((8, 8, 3), np.uint8))
+    infer, _ = scripts_of(small_bundle)
+    right, asked = infer.open_session, []
+
+    def open_session(manifest: Any, threads: int) -> Any:
+        asked.append(threads)
+        return right(manifest, threads)
+
+    monkeypatch.setattr(infer, "open_session", open_session)
+    assert len(infer.classify([tmp_path / "x.npy"], 1, 100_000)) == 1
+    assert asked == [os.cpu_count()]

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import venv
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from deploy import contents, stage
 from deploy.stage import BundleRequest, bundle_folder
 from edgepress.errors import InputError, ProofError
 from edgepress.files import sha256_of_file
+from edgepress.manifest import Manifest
 from edgepress.preprocessing import Preprocessing
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -281,3 +283,20 @@ def test_bundle_works_in_an_environment_with_its_requirements_only(bundle: Path,
     done = run(bundle, "verify.py", python=str(bare / "bin" / "python"))
     assert done.returncode == 2
     assert "pip install -r requirements.txt" in done.stdout
+
+
+def test_quantized_artifact_needs_its_fp32_version_unchanged(
+    measured: Path, copy_of: Copy, tmp_path: Path
+) -> None:
+    folder = copy_of(measured)
+    request = BundleRequest(folder, "linux-x64-cpu", tmp_path / "x", variant="onnx-static_wi7_au8")
+    path = folder / "onnx-fp32.onnx"
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+    with pytest.raises(InputError, match="onnx-fp32: .* was changed"):
+        bundle_folder(request)
+    manifest = Manifest.load(folder)
+    replace(manifest, artifacts=tuple(a for a in manifest.artifacts if a.id != "onnx-fp32")).save()
+    with pytest.raises(
+        InputError, match="no FP32 artifact to compare onnx-static_wi7_au8 with. Export .*onnx"
+    ):
+        bundle_folder(request)
