@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from deploy import contents, stage
+from deploy.executions import EXECUTIONS
 from deploy.stage import BundleRequest, bundle_folder
 from edgepress.errors import InputError, ProofError
 from edgepress.files import sha256_of_file
@@ -65,6 +66,8 @@ def test_bundle_has_everything_and_says_valid(bundle: Path, measured: Path) -> N
     assert manifest["model"]["artifact"] == "onnx-static_wi7_au8"
     assert manifest["files"]["model.onnx"] == sha256_of_file(measured / "onnx-static_wi7_au8.onnx")
     assert manifest["labels"] == [str(i) for i in range(10)]
+    assert set(manifest["golden"]["executions"]) == {execution.name for execution in EXECUTIONS}
+    assert "1.5 times the largest difference" in manifest["golden"]["tolerance_rule"]
     with np.load(bundle / "golden.npz") as golden:
         assert golden["pictures"].shape == (10, 32, 32, 3)  # six patterns, four pictures of the data
     sums = subprocess.run(["sha256sum", "-c", "--quiet", "manifest.sha256"], cwd=bundle, check=False)
