@@ -196,7 +196,7 @@ def _blank(job: _Job, rows: tuple[Row, ...], reference: Row, device: Device) -> 
         job.plan,
         tuple(_blank_row(row, device, job.threads) for row in rows),
     )
-    depends_on = [to_json(blank), reference.artifact.sha256, job.seed, model.to_json(), pictures.classes]
+    depends_on = [to_json(blank), reference.artifact.sha256, job.seed, to_json(model), pictures.classes]
     return replace(blank, key=sha256_of_json(depends_on))
 
 

@@ -18,6 +18,7 @@ from edgepress.files import atomic_path, require_disk, sha256_of_file, sha256_of
 from edgepress.lock import exclusive
 from edgepress.manifest import Manifest
 from edgepress.progress import Progress, silent
+from edgepress.record import to_json
 
 logger = logging.getLogger(__name__)
 
@@ -140,7 +141,7 @@ def _key(request: BundleRequest, manifest: Manifest, choice: Choice, data: str |
     return sha256_of_json(
         {
             "artifact": choice.artifact.sha256,
-            "model": manifest.model.to_json(),
+            "model": to_json(manifest.model),
             "results": sha256_of_file(results) if results.is_file() else None,
             "choice": [choice.reason, dict(choice.rejected)],
             "target": request.target,

@@ -3,8 +3,24 @@
 The functions here are the commands of the same names; see `edgepress.api`.
 """
 
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
 
-from edgepress.api import benchmark, bundle, export, optimize, train
+if TYPE_CHECKING:
+    from edgepress.api import benchmark, bundle, export, optimize, train
 
 __all__ = ["benchmark", "bundle", "export", "optimize", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a verb when it is asked for: `edgepress doctor` must run where numpy does not (PEP 562)."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from edgepress import api
+
+    return getattr(api, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

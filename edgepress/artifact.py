@@ -77,27 +77,6 @@ class TensorSpec:
     dtype: str
     quantization: Quantization | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """As written to the manifest."""
-        value: dict[str, Any] = {"name": self.name, "shape": list(self.shape), "dtype": self.dtype}
-        if self.quantization is not None:
-            value["quantization"] = {
-                "scale": self.quantization.scale,
-                "zero_point": self.quantization.zero_point,
-            }
-        return value
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> "TensorSpec":
-        """The inverse of `to_json`."""
-        quantization = value.get("quantization")
-        return cls(
-            value["name"],
-            tuple(value["shape"]),
-            value["dtype"],
-            Quantization(quantization["scale"], quantization["zero_point"]) if quantization else None,
-        )
-
 
 @dataclass(frozen=True)
 class PrecisionShares:
@@ -116,27 +95,6 @@ class PrecisionShares:
     casts: int
     transposes: int
     proof: Proof
-
-    def to_json(self) -> dict[str, Any]:
-        """As written to the manifest."""
-        return {
-            "parameters": dict(self.parameters),
-            "macs": dict(self.macs),
-            "casts": self.casts,
-            "transposes": self.transposes,
-            "proof": self.proof.value,
-        }
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> "PrecisionShares":
-        """The inverse of `to_json`."""
-        return cls(
-            value["parameters"],
-            value["macs"],
-            value["casts"],
-            value["transposes"],
-            Proof(value["proof"]),
-        )
 
 
 @dataclass(frozen=True)
@@ -176,44 +134,3 @@ class Artifact:
     target: str | None = None
     shares: PrecisionShares | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        """As written to the manifest."""
-        return {
-            "id": self.id,
-            "path": self.path,
-            "format": self.format.value,
-            "precision": self.precision.value,
-            "runtimes": [runtime.value for runtime in self.runtimes],
-            "inputs": [spec.to_json() for spec in self.inputs],
-            "outputs": [spec.to_json() for spec in self.outputs],
-            "sha256": self.sha256,
-            "size_bytes": self.size_bytes,
-            "key": self.key,
-            "recipe": self.recipe,
-            "parent": self.parent,
-            "target": self.target,
-            "shares": self.shares.to_json() if self.shares else None,
-            "provenance": dict(self.provenance),
-        }
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> "Artifact":
-        """The inverse of `to_json`."""
-        return cls(
-            id=value["id"],
-            path=value["path"],
-            format=Format(value["format"]),
-            precision=Precision(value["precision"]),
-            runtimes=tuple(Runtime(name) for name in value["runtimes"]),
-            inputs=tuple(TensorSpec.from_json(spec) for spec in value["inputs"]),
-            outputs=tuple(TensorSpec.from_json(spec) for spec in value["outputs"]),
-            sha256=value["sha256"],
-            size_bytes=int(value["size_bytes"]),
-            key=value["key"],
-            recipe=value["recipe"],
-            parent=value["parent"],
-            target=value["target"],
-            shares=PrecisionShares.from_json(value["shares"]) if value["shares"] else None,
-            provenance=dict(value["provenance"]),
-        )

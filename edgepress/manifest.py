@@ -1,17 +1,17 @@
 """manifest.json: the only thing that passes from stage to stage."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from edgepress.artifact import Artifact, Format, Precision
 from edgepress.digests import remembered_sha256
 from edgepress.errors import InputError, unknown_choice
 from edgepress.files import atomic_path, read_json, sha256_of_path, write_json
 from edgepress.preprocessing import Preprocessing
+from edgepress.record import from_json, to_json
 
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
@@ -51,34 +51,14 @@ class ModelCard:
     activation: Activation
     trained_on: tuple[str, ...] = ()
 
-    def to_json(self) -> dict[str, Any]:
-        """As written to the manifest."""
-        return {
-            "name": self.name,
-            "source": self.source,
-            "fingerprint": self.fingerprint,
-            "parameters": self.parameters,
-            "class_count": self.class_count,
-            "labels": list(self.labels) if self.labels is not None else None,
-            "preprocessing": self.preprocessing.to_json(),
-            "activation": self.activation.value,
-            "trained_on": list(self.trained_on),
-        }
 
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> "ModelCard":
-        """The inverse of `to_json`."""
-        return cls(
-            name=value["name"],
-            source=value["source"],
-            fingerprint=value["fingerprint"],
-            parameters=value["parameters"],
-            class_count=value["class_count"],
-            labels=tuple(value["labels"]) if value["labels"] is not None else None,
-            preprocessing=Preprocessing.from_json(value["preprocessing"]),
-            activation=Activation(value["activation"]),
-            trained_on=tuple(value.get("trained_on", ())),
-        )
+@dataclass(frozen=True)
+class _File:
+    """manifest.json as it is written."""
+
+    schema_version: int
+    model: ModelCard
+    artifacts: tuple[Artifact, ...]
 
 
 @dataclass(frozen=True)
@@ -114,23 +94,16 @@ class Manifest:
                 f"{path} has schema version {version}, wanted {SCHEMA_VERSION}. Remove it and export anew."
             )
         try:
-            model = ModelCard.from_json(value["model"])
-            artifacts = tuple(Artifact.from_json(item) for item in value["artifacts"])
-            _require_sound(artifacts)
+            file = from_json(_File, value)
+            _require_sound(file.artifacts)
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{path} is damaged ({error!r}). Remove it and export anew.") from error
-        return cls(folder, model, artifacts)
+        return cls(folder, file.model, file.artifacts)
 
     def save(self) -> None:
         """Write manifest.json atomically."""
-        write_json(
-            self.folder / MANIFEST,
-            {
-                "schema_version": SCHEMA_VERSION,
-                "model": self.model.to_json(),
-                "artifacts": [artifact.to_json() for artifact in self.artifacts],
-            },
-        )
+        file = _File(SCHEMA_VERSION, self.model, self.artifacts)
+        write_json(self.folder / MANIFEST, to_json(file))
 
     def find(self, artifact_id: str) -> Artifact | None:
         """The artifact of that id, or None."""

@@ -1,14 +1,19 @@
-"""From a picture to the tensor that a model was trained on. Declared in the manifest, never guessed."""
+"""From a picture to the tensor that a model was trained on. Declared in the manifest, never guessed.
+
+numpy is imported where it is used: the command line knows the modes, and `edgepress doctor` must run where
+numpy does not.
+"""
+
+from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from PIL.Image import Image
 
 # Keras' own constants, keras/src/applications/imagenet_utils.py, in RGB order.
@@ -44,12 +49,13 @@ class Preprocessing:
     width: int
     crop_ratio: float = 0.875
 
-    def crop(self, image: "Image") -> NDArray[np.uint8]:
+    def crop(self, image: Image) -> NDArray[np.uint8]:
         """Scale and crop a picture: any size in, (height, width, 3) uint8 RGB out.
 
         Raises:
             ValueError: The values of the picture have no known range (32-bit integer or float pictures).
         """
+        import numpy as np
         from PIL import Image as Pillow
 
         image = _eight_bit(image).convert("RGB")
@@ -64,6 +70,8 @@ class Preprocessing:
 
     def normalize(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(N, height, width, 3) uint8 RGB → the model's input, float32 of the same shape."""
+        import numpy as np
+
         values = images.astype(np.float32)
         if self.mode is PreprocessMode.CAFFE:
             values -= np.asarray(_IMAGENET_MEAN_255, np.float32)
@@ -89,7 +97,7 @@ class Preprocessing:
         }
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> "Preprocessing":
+    def from_json(cls, value: Mapping[str, Any]) -> Preprocessing:
         """The inverse of `to_json`."""
         return cls(
             PreprocessMode(value["mode"]),
@@ -99,8 +107,9 @@ class Preprocessing:
         )
 
 
-def _eight_bit(image: "Image") -> "Image":
+def _eight_bit(image: Image) -> Image:
     """16-bit grey pictures scaled to 8 bits; pillow's own conversion would clip them to white."""
+    import numpy as np
     from PIL import Image as Pillow
 
     if image.mode.startswith("I;16"):

@@ -1,16 +1,21 @@
-"""Frozen dataclasses to and from JSON, checked against their own type hints."""
+"""Frozen dataclasses to and from JSON, checked against their own type hints.
+
+A class whose JSON says more than its fields (`Preprocessing`) has its own methods `to_json` and `from_json`.
+"""
 
 import dataclasses
 import types
 from collections.abc import Mapping
 from enum import Enum
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 Record = TypeVar("Record")
 
 
 def to_json(value: Any) -> Any:
     """A dataclass (nested, with enums, tuples and mappings) as JSON's own types."""
+    if hasattr(value, "to_json"):
+        return value.to_json()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Enum):
@@ -32,6 +37,9 @@ def from_json(kind: type[Record], value: Any) -> Record:
         raise ValueError(  # noqa: TRY004  # a wrong file, not a wrong call
             f"wanted an object for {kind.__name__}, got {type(value).__name__}"
         )
+    own = getattr(kind, "from_json", None)
+    if own is not None:
+        return cast("Record", own(value))
     hints = get_type_hints(kind)
     if set(value) != set(hints):
         odd = ", ".join(sorted(set(value) ^ set(hints)))
@@ -45,13 +53,15 @@ def _read(hint: Any, value: Any, where: str) -> Any:
         return None if value is None else _read(get_args(hint)[0], value, where)
     if origin is tuple:
         return _read_tuple(get_args(hint), value, where)
+    if origin is Mapping:
+        return _read_mapping(get_args(hint)[1], value, where)
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return from_json(hint, value)
     if isinstance(hint, type) and issubclass(hint, Enum):
         return hint(value)
     if hint is float and type(value) is int:
         value = float(value)
-    return _of_type(dict if origin is Mapping else hint, value, where)
+    return _of_type(hint, value, where)
 
 
 def _read_tuple(items: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
@@ -60,6 +70,11 @@ def _read_tuple(items: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ..
     if len(hints) != len(values):
         raise ValueError(f"{where}: wanted {len(hints)} values, got {len(values)}")
     return tuple(_read(hint, item, where) for hint, item in zip(hints, values, strict=True))
+
+
+def _read_mapping(kind: Any, value: Any, where: str) -> dict[str, Any]:
+    values: dict[str, Any] = _of_type(dict, value, where)
+    return values if kind is Any else {k: _read(kind, v, f"{where}[{k!r}]") for k, v in values.items()}
 
 
 def _of_type(kind: type, value: Any, where: str) -> Any:

@@ -18,6 +18,7 @@ from edgepress.errors import InputError
 from edgepress.files import sha256_of_path
 from edgepress.manifest import Activation, Manifest, ModelCard
 from edgepress.preprocessing import Preprocessing, PreprocessMode
+from edgepress.record import to_json
 
 CARD = ModelCard(
     "mine",
@@ -104,7 +105,10 @@ def test_load_names_the_command_when_there_is_no_manifest(tmp_path: Path) -> Non
     [
         ({"schema_version": 99}, "schema version 99, wanted 1"),
         ({"model": {}}, "is damaged"),
-        ({"artifacts": [{"id": "a"}]}, "is damaged"),
+        ({"artifacts": [{"id": "a"}]}, "is damaged .*Artifact: missing or unknown fields"),
+        ({"artifacts": {}}, "is damaged .*artifacts: wanted list, got dict"),
+        ({"model": {**to_json(CARD), "parameters": "many"}}, "ModelCard.parameters: wanted int, got str"),
+        ({"model": {**to_json(CARD), "preprocessing": {"mode": "tf"}}}, "is damaged .*height"),
     ],
 )
 def test_load_refuses_a_damaged_manifest(tmp_path: Path, change: dict[str, object], message: str) -> None:

@@ -19,6 +19,20 @@ class Inner:
 
 
 @dataclass(frozen=True)
+class OwnForm:
+    """Its JSON says more than its fields."""
+
+    side: int
+
+    def to_json(self) -> dict[str, int]:
+        return {"side": self.side, "area": self.side**2}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, int]) -> "OwnForm":
+        return cls(value["side"])
+
+
+@dataclass(frozen=True)
 class Outer:
     count: int
     share: float
@@ -26,13 +40,16 @@ class Outer:
     inner: Inner | None
     many: tuple[int, ...]
     extra: Mapping[str, Any]
+    shares: Mapping[str, float]
+    own: OwnForm
 
 
-VALUE = Outer(3, 0.5, Colour.RED, Inner((1.0, 2.0)), (1, 2, 3), {"a": [1]})
+VALUE = Outer(3, 0.5, Colour.RED, Inner((1.0, 2.0)), (1, 2, 3), {"a": [1]}, {"fp32": 1.0}, OwnForm(3))
 
 
 def test_from_json_is_the_inverse_of_to_json() -> None:
     assert from_json(Outer, json.loads(json.dumps(to_json(VALUE)))) == VALUE
+    assert to_json(VALUE)["own"] == {"side": 3, "area": 9}
     assert from_json(Outer, {**to_json(VALUE), "inner": None}).inner is None
 
 
@@ -46,6 +63,8 @@ def test_from_json_is_the_inverse_of_to_json() -> None:
         ("many", 1, "Outer.many: wanted list"),
         ("inner", {"pair": [1]}, "Inner.pair: wanted 2 values, got 1"),
         ("inner", [], "wanted an object for Inner"),
+        ("shares", {"fp32": "all"}, r"Outer.shares\['fp32'\]: wanted float, got str"),
+        ("own", 3, "wanted an object for OwnForm"),
         ("stranger", 1, "missing or unknown fields: stranger"),
     ],
 )
