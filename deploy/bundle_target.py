@@ -1,5 +1,6 @@
 """What a bundle can be made for, as data."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from edgepress.artifact import Artifact, Format, Runtime
@@ -18,7 +19,8 @@ class BundleTarget:
         format: Of the model file.
         runtime: What executes it.
         isas: An INT8 file must be accurate and fast on each of these.
-        requirements: What `pip install -r requirements.txt` brings, beside Python itself.
+        requirements: The versions that may run the bundle, by package, as pip reads them. A bundle's
+            requirements.txt has the one of each that it was made with.
     """
 
     name: str
@@ -26,7 +28,7 @@ class BundleTarget:
     format: Format
     runtime: Runtime
     isas: frozenset[Isa]
-    requirements: tuple[str, ...]
+    requirements: Mapping[str, str]
 
     def refusal(self, artifact: Artifact) -> str | None:
         """Why an artifact is not for this target; None if it is."""
@@ -50,7 +52,7 @@ _PROFILES = (
         Format.ONNX,
         Runtime.ONNXRUNTIME,
         frozenset({Isa.X86_AVX2, Isa.X86_AVX512}),
-        ("numpy>=1.26,<3", "onnxruntime>=1.20,<2", "pillow>=10,<14"),
+        {"numpy": ">=1.26,<3", "onnxruntime": ">=1.20,<2", "pillow": ">=10,<14"},
     ),
 )
 

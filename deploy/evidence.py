@@ -1,5 +1,6 @@
 """What a bundle needs to know of results.json."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,6 +95,7 @@ def read_evidence(folder: Path, runtime: Runtime) -> Evidence | None:
         return None
     value = read_json(path, "results")
     try:
+        json.dumps(value, allow_nan=False)  # NaN compares as neither slower nor less accurate
         rows = (
             _row(row)
             for row in value["results"]
@@ -102,12 +104,12 @@ def read_evidence(folder: Path, runtime: Runtime) -> Evidence | None:
         )
         return Evidence(
             {row.artifact: row for row in rows},
-            value["baseline"]["top1"],
+            _share(value["baseline"]["top1"]),
             str(value["data"]["source"]),
             str(value["plan"]["thoroughness"]),
             dict(value["environment"]["machine"]),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise InputError(
             f"{path} is damaged ({error!r}). Measure anew: edgepress benchmark {folder}"
         ) from error
@@ -125,6 +127,12 @@ def _row(value: Mapping[str, Any]) -> Row:
             "accuracy": _only(value["accuracy"], ("images", "top1", "agreement")),
         },
     )
+
+
+def _share(value: Any) -> float | None:
+    if value is not None and not (type(value) in {int, float} and 0 <= value <= 1):
+        raise ValueError(f"baseline.top1: wanted a share in [0, 1], got {value!r}")
+    return None if value is None else float(value)
 
 
 def _only(value: Mapping[str, Any] | None, names: tuple[str, ...]) -> dict[str, Any] | None:

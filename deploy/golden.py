@@ -10,15 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgepress.artifact import Device, Runtime
+from deploy.executions import EXECUTIONS, GOLDEN, run
+from deploy.tolerance import Deviation, Tolerance, tolerance_of
 from edgepress.dataset import Dataset
 from edgepress.errors import ProofError
 from edgepress.preprocessing import Preprocessing
-from edgepress.runners.runner import runner_for
 
 REAL_PICTURES = 4
-_FLOAT_SHARE = 1e-4
-_QUANTIZATION_SHARE = 0.25
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 
 
@@ -29,52 +27,44 @@ class Golden:
     Attributes:
         pictures: (N, height, width, 3) uint8 RGB, already of the model's size.
         logits: (N, classes) float32, as computed here.
-        tolerance: Largest absolute difference of a logit that is allowed.
-        rule: Where the tolerance comes from, in words.
+        tolerance: What a device may differ by.
+        executions: What each legitimate way of running the model differs by here, by its name.
     """
 
     pictures: NDArray[np.uint8]
     logits: NDArray[np.float32]
-    tolerance: float
-    rule: str
+    tolerance: Tolerance
+    executions: Mapping[str, Deviation]
 
 
-def golden_of(
-    path: Path, baseline: Path, runtime: Runtime, preprocessing: Preprocessing, real: Dataset | None
-) -> Golden:
-    """Run the model on drawn patterns and on a few real pictures.
-
-    Another CPU of the same kind sums in another order. A float model may differ by 1e-4 of the spread of its
-    logits. In an integer model a sum that lies between two steps can be rounded the other way, and such a
-    step is carried on; it may differ by a quarter of what the quantization itself has moved the logits.
+def golden_of(path: Path, baseline: Path, preprocessing: Preprocessing, real: Dataset | None) -> Golden:
+    """Run the model, in every way in which it may rightly be run, on drawn patterns and a few real pictures.
 
     Args:
-        path: The model that is bundled.
+        path: The ONNX file that is bundled.
         baseline: Its FP32 version; the same path for FP32 itself.
-        runtime: What runs them.
         preprocessing: From picture to input.
         real: Pictures, of which the first few are taken; None for none.
 
     Raises:
-        ProofError: The model does not give finite logits, or not twice the same within the tolerance.
+        InputError: ONNX Runtime cannot load one of the files.
+        ProofError: The model does not give finite logits, or the same for every picture.
     """
     pictures = np.concatenate([_patterns(preprocessing), *_read(real, preprocessing)])
     inputs = preprocessing.normalize(pictures)
-    logits = _logits(path, runtime, inputs, threads=1)
-    spread = float(np.ptp(logits))
-    tolerance, rule = _FLOAT_SHARE * spread, f"{_FLOAT_SHARE:g} of the spread of the logits"
-    if path != baseline:
-        moved = float(np.abs(logits - _logits(baseline, runtime, inputs, threads=1)).max())
-        if _QUANTIZATION_SHARE * moved > tolerance:
-            tolerance = _QUANTIZATION_SHARE * moved
-            rule = f"{_QUANTIZATION_SHARE:g} of the largest difference from FP32"
-    difference = float(np.abs(logits - _logits(path, runtime, inputs, threads=2)).max())
-    if not np.isfinite(logits).all() or difference > tolerance:
+    logits = run(GOLDEN, path, inputs)
+    if not np.isfinite(logits).all() or not np.ptp(logits, axis=0).any():
         raise ProofError(
-            f"{path.name}: wanted finite logits that depend on the number of threads by at most "
-            f"{tolerance:.3g}, got a difference of {difference:.3g}. Bundle another --variant."
+            f"{path.name}: wanted finite logits that depend on the picture, got {logits.min():.3g} to "
+            f"{logits.max():.3g}, for {len(logits)} pictures. Bundle another --variant."
         )
-    return Golden(pictures, logits, tolerance, rule)
+    executions = {
+        execution.name: Deviation.between(run(execution, path, inputs), logits) for execution in EXECUTIONS
+    }
+    if not all(np.isfinite(deviation.largest) for deviation in executions.values()):
+        raise ProofError(f"{path.name}: not all executions give finite logits. Bundle another --variant.")
+    moved = None if path == baseline else Deviation.between(run(GOLDEN, baseline, inputs), logits)
+    return Golden(pictures, logits, tolerance_of(logits, tuple(executions.values()), moved), executions)
 
 
 def _patterns(preprocessing: Preprocessing) -> NDArray[np.uint8]:
@@ -97,11 +87,6 @@ def _read(real: Dataset | None, preprocessing: Preprocessing) -> list[NDArray[np
     if real is None:
         return []
     return [picture.read(preprocessing)[np.newaxis] for picture in real.pictures[:REAL_PICTURES]]
-
-
-def _logits(path: Path, runtime: Runtime, inputs: NDArray[np.float32], threads: int) -> NDArray[np.float32]:
-    with runner_for(runtime, Device.CPU)(path, threads) as runner:
-        return np.concatenate([runner.infer(one[np.newaxis]) for one in inputs])
 
 
 def npz_bytes(arrays: Mapping[str, NDArray[Any]]) -> bytes:

@@ -1,13 +1,15 @@
 """The page for the person on the device."""
 
+from deploy.bundle_target import BundleTarget
 from deploy.selection import Choice
 from edgepress.manifest import ModelCard
 
 
-def readme(model: ModelCard, target: str, choice: Choice) -> str:
+def readme(model: ModelCard, target: BundleTarget, choice: Choice) -> str:
     """README.md of a bundle."""
     classes = f"{model.class_count} classes" + ("" if model.labels is None else " (labels.txt)")
-    return f"""# {model.name} for {target}
+    accepted = " ".join(f'"{package}{versions}"' for package, versions in target.requirements.items())
+    return f"""# {model.name} for {target.name}
 
 An image classifier with {classes}: `{choice.artifact.id}`, {choice.artifact.precision.value.upper()},
 {choice.artifact.size_bytes / 1e6:.1f} MB. Chosen because: {choice.reason}.
@@ -17,6 +19,11 @@ An image classifier with {classes}: `{choice.artifact.id}`, {choice.artifact.pre
     python verify.py                  # VALID (0), INVALID (1), or could not run here (2)
     python infer.py picture.jpg       # the five likeliest classes
     sha256sum -c manifest.sha256      # the same check of the files, without Python
+
+requirements.txt names the versions that this bundle was made and verified with. Where one of them cannot be
+installed (another Python, say), others may do, and verify.py tells whether they do:
+
+    pip install {accepted}
 
 `manifest.json` says everything else: inputs and outputs, preprocessing, how it was measured and on what, why
 this version and not another. `preprocessing.py` is the code that the model was measured with; use it, or what

@@ -1,28 +1,20 @@
 """The stage: a folder of artifacts and evidence in, a bundle for one target that verified itself out."""
 
-import json
 import logging
-import platform
-import shutil
-import subprocess
-import sys
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-import edgepress
-import edgepress.preprocessing
 from deploy.bundle_target import BundleTarget, bundle_target_of
+from deploy.contents import GOLDEN_FILE, Contents, fill, installed_versions, require_labels, sources
+from deploy.delivered import is_current, place_of, require_place
 from deploy.evidence import RESULTS, Evidence, read_evidence
-from deploy.golden import Golden, golden_of, npz_bytes
-from deploy.readme import readme
+from deploy.golden import golden_of
+from deploy.proof import prove
 from deploy.selection import Choice, by_evidence, named
+from edgepress.artifact import Artifact, Precision
 from edgepress.dataset import Dataset, open_data
-from edgepress.errors import InputError, MissingRuntimeError, ProofError
-from edgepress.files import atomic_path, require_disk, sha256_of_file, sha256_of_json, write_json
+from edgepress.errors import InputError
+from edgepress.files import atomic_path, require_disk, sha256_of_file, sha256_of_json
 from edgepress.lock import exclusive
 from edgepress.manifest import Manifest
 from edgepress.progress import Progress, silent
@@ -30,15 +22,6 @@ from edgepress.record import to_json
 
 logger = logging.getLogger(__name__)
 
-BUNDLE_MANIFEST = "manifest.json"
-SUMS = "manifest.sha256"
-SCHEMA_VERSION = 1
-_MODEL = "model.onnx"
-_GOLDEN = "golden.npz"
-_RUNTIME = Path(__file__).with_name("runtime")
-_SCRIPTS = ("infer.py", "verify.py")
-_PACKAGES = ("numpy", "onnxruntime", "pillow")
-_PATIENCE_S = 600
 _MARGIN_BYTES = 1 << 24
 
 
@@ -87,44 +70,52 @@ def bundle_folder(request: BundleRequest, progress: Progress = silent) -> Bundle
 
     The bundle runs its own verify.py and infer.py before it takes its place, so one that does not verify is
     never delivered. The same inputs give the same files, byte for byte. A bundle that is there and was made
-    from the same things is left as it is.
+    from the same things is left as it is. On failure, what was there stays as it was.
 
     Args:
         request: What to do.
         progress: Told "bundle" per step.
 
     Raises:
-        InputError: Nothing to choose by, nothing for the target, a changed artifact, or too little disk.
-        ProofError: The bundle does not verify. One that was there stays as it is.
+        InputError: Nothing to choose by, nothing for the target, a changed artifact, a label that fits on no
+            line, something in the bundle's place that edgepress did not write, or too little disk.
+        ProofError: The bundle does not verify.
     """
+    if not request.max_drop >= 0:
+        raise InputError(f"A largest loss of 0 points or more is wanted, not {request.max_drop}.")
     target = bundle_target_of(request.target)
     with exclusive(request.folder):
         manifest = Manifest.load(request.folder)
         evidence = read_evidence(request.folder, target.runtime)
         choice = _chosen(request, manifest, target, evidence)
+        require_labels(manifest.model.labels)
         out = request.out or request.folder / f"bundle-{target.name}"
         data = request.data or (evidence.data if evidence is not None else None)
         key = _key(request, manifest, choice, data)
         bundle = Bundle(out, target.name, choice.artifact.id, choice.reason, dict(choice.rejected))
-        if _is_current(out, key):
+        place = place_of(out)
+        if is_current(place, key):
             logger.info("%s is up to date", out)
             return bundle
-        _require_place(out)
+        require_place(place, manifest)
         manifest.verify(choice.artifact)
-        require_disk(out.parent, choice.artifact.size_bytes + _MARGIN_BYTES, f"Bundling {choice.artifact.id}")
+        require_disk(
+            place.parent, choice.artifact.size_bytes + _MARGIN_BYTES, f"Bundling {choice.artifact.id}"
+        )
         progress("bundle", 0, 3)
         golden = golden_of(
             manifest.path_of(choice.artifact),
-            _baseline_path(manifest, target, choice),
-            target.runtime,
+            _baseline_path(manifest, target, choice.artifact),
             manifest.model.preprocessing,
             _real_pictures(data, is_asked_for=request.data is not None),
         )
         progress("bundle", 1, 3)
-        with atomic_path(out) as temporary:
-            _fill(temporary, manifest, target, choice, evidence, golden, key)
+        versions = installed_versions(target)
+        with atomic_path(place) as temporary:
+            fill(temporary, Contents(manifest, target, choice, evidence, golden, versions, key))
             progress("bundle", 2, 3)
-            _prove(temporary)
+            prove(temporary, GOLDEN_FILE)
+            require_place(place, manifest)  # it may have changed while the proof ran
         progress("bundle", 3, 3)
         return bundle
 
@@ -155,47 +146,25 @@ def _key(request: BundleRequest, manifest: Manifest, choice: Choice, data: str |
             "choice": [choice.reason, dict(choice.rejected)],
             "target": request.target,
             "data": data,
-            "scripts": [sha256_of_file(_RUNTIME / name) for name in _SCRIPTS],
-            "versions": _versions(),
+            "code": [sha256_of_file(path) for path in sources()],
+            "versions": installed_versions(bundle_target_of(request.target)),
         }
     )
 
 
-def _versions() -> dict[str, str]:
-    """Of edgepress and of what runs the bundle here.
+def _baseline_path(manifest: Manifest, target: BundleTarget, artifact: Artifact) -> Path:
+    """The FP32 version of an artifact.
 
     Raises:
-        MissingRuntimeError: One of them is not installed.
+        InputError: There is none, or not as it was: what the quantization moved could not be told.
     """
-    try:
-        found = {package: metadata.version(package) for package in _PACKAGES}
-    except metadata.PackageNotFoundError as error:
-        raise MissingRuntimeError(str(error.name), "cpu") from error
-    return {"edgepress": edgepress.__version__, **found}
-
-
-def _is_current(out: Path, key: str) -> bool:
-    """Whether the bundle that is there was made from the same things and is whole."""
-    try:
-        value = json.loads((out / BUNDLE_MANIFEST).read_text(encoding="utf-8"))
-        lines = (out / SUMS).read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError):
-        return False
-    if not isinstance(value, dict) or value.get("key") != key:
-        return False
-    sums = [line.partition("  ") for line in lines]
-    return all((out / name).is_file() and sha256_of_file(out / name) == digest for digest, _, name in sums)
-
-
-def _require_place(out: Path) -> None:
-    """A folder that is there is replaced only if it is a bundle."""
-    if out.exists() and not (out / SUMS).is_file():
-        raise InputError(f"{out} is there and is no bundle. Give another --out, or remove it.")
-
-
-def _baseline_path(manifest: Manifest, target: BundleTarget, choice: Choice) -> Path:
-    baseline = manifest.baseline(target.format)
-    return manifest.path_of(baseline if baseline is not None else choice.artifact)
+    baseline = artifact if artifact.precision is Precision.FP32 else manifest.baseline(target.format)
+    if baseline is None:
+        raise InputError(
+            f"{manifest.folder} has no FP32 artifact to compare {artifact.id} with. Export the model with "
+            f"--format {target.format.value}."
+        )
+    return manifest.verify(baseline)
 
 
 def _real_pictures(data: str | None, *, is_asked_for: bool) -> Dataset | None:
@@ -209,100 +178,3 @@ def _real_pictures(data: str | None, *, is_asked_for: bool) -> Dataset | None:
             raise
         logger.warning("%s is not there any more: the golden pictures are patterns only", data)
         return None
-
-
-def _fill(
-    folder: Path,
-    manifest: Manifest,
-    target: BundleTarget,
-    choice: Choice,
-    evidence: Evidence | None,
-    golden: Golden,
-    key: str,
-) -> None:
-    """Write all files; the checksums last."""
-    folder.mkdir()
-    model = manifest.model
-    shutil.copyfile(manifest.path_of(choice.artifact), folder / _MODEL)
-    for name in _SCRIPTS:
-        shutil.copyfile(_RUNTIME / name, folder / name)
-    shutil.copyfile(edgepress.preprocessing.__file__, folder / "preprocessing.py")
-    (folder / _GOLDEN).write_bytes(npz_bytes({"pictures": golden.pictures, "logits": golden.logits}))
-    (folder / "requirements.txt").write_text("\n".join(target.requirements) + "\n")
-    if model.labels is not None:
-        (folder / "labels.txt").write_text("\n".join(model.labels) + "\n", encoding="utf-8")
-    (folder / "README.md").write_text(readme(model, target.name, choice), encoding="utf-8")
-    value = _manifest_value(manifest, target, choice, evidence, golden, key)
-    value["files"] = {path.name: sha256_of_file(path) for path in sorted(folder.iterdir())}
-    write_json(folder / BUNDLE_MANIFEST, value)
-    lines = [f"{sha256_of_file(path)}  {path.name}\n" for path in sorted(folder.iterdir())]
-    (folder / SUMS).write_text("".join(lines), encoding="utf-8")
-
-
-def _manifest_value(
-    manifest: Manifest,
-    target: BundleTarget,
-    choice: Choice,
-    evidence: Evidence | None,
-    golden: Golden,
-    key: str,
-) -> dict[str, Any]:
-    artifact, model = choice.artifact, manifest.model
-    row = evidence.rows.get(artifact.id) if evidence is not None else None
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "key": key,
-        "name": model.name,
-        "target": {"name": target.name, "machines": list(target.machines), "runtime": target.runtime.value},
-        "model": {
-            "file": _MODEL,
-            "artifact": artifact.id,
-            "precision": artifact.precision.value,
-            "recipe": artifact.recipe,
-            "shares": to_json(artifact.shares),
-            "inputs": to_json(artifact.inputs),
-            "outputs": to_json(artifact.outputs),
-            "source": model.source,
-            "fingerprint": model.fingerprint,
-        },
-        "preprocessing": model.preprocessing.to_json(),
-        "activation": model.activation.value,
-        "labels": list(model.labels) if model.labels is not None else None,
-        "golden": {"file": _GOLDEN, "tolerance": golden.tolerance, "tolerance_rule": golden.rule},
-        "choice": {"reason": choice.reason, "rejected": dict(choice.rejected)},
-        "evidence": None
-        if row is None or evidence is None
-        else {**to_json(row), "thoroughness": evidence.thoroughness, "machine": dict(evidence.machine)},
-        "versions": _versions(),
-        "licences": {"scripts": "Apache-2.0", "model": "that of its weights; edgepress adds no terms"},
-    }
-
-
-def _prove(folder: Path) -> None:
-    """Run the bundle's own scripts in fresh processes that know nothing of this one."""
-    verdict = _run(folder, "verify.py")
-    if verdict.returncode != 0:
-        raise ProofError(f"The bundle does not verify ({_last_line(verdict)}). Nothing was delivered.")
-    picture = folder.parent / "golden.npy"
-    with np.load(folder / _GOLDEN, allow_pickle=False) as arrays:
-        pictures, logits = arrays["pictures"], arrays["logits"]
-    np.save(picture, pictures)
-    answers = _run(folder, "infer.py", str(picture.absolute()), "--json", "--top", "1")
-    if answers.returncode != 0:
-        raise ProofError(f"The bundle's infer.py fails: {_last_line(answers)} Nothing was delivered.")
-    found = [answer["answers"][0]["class"] for answer in json.loads(answers.stdout)]
-    if found != [int(i) for i in logits.argmax(axis=1)]:
-        raise ProofError("The bundle's infer.py gives other classes than the model. Nothing was delivered.")
-
-
-def _run(folder: Path, script: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-B", "-s", "-E", script, *arguments]
-    return subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, timeout=_PATIENCE_S, check=False
-    )
-
-
-def _last_line(done: "subprocess.CompletedProcess[str]") -> str:
-    lines = (done.stdout + done.stderr).strip().splitlines()
-    useful = [line for line in lines if line not in {"INVALID", "COULD NOT RUN"}]
-    return useful[-1] if useful else f"it said nothing (exit code {done.returncode}, {platform.system()})"

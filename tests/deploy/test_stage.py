@@ -2,21 +2,23 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import venv
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from deploy import stage
+from deploy import contents, stage
+from deploy.executions import EXECUTIONS
 from deploy.stage import BundleRequest, bundle_folder
 from edgepress.errors import InputError, ProofError
 from edgepress.files import sha256_of_file
+from edgepress.manifest import Manifest
 from edgepress.preprocessing import Preprocessing
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -64,6 +66,8 @@ def test_bundle_has_everything_and_says_valid(bundle: Path, measured: Path) -> N
     assert manifest["model"]["artifact"] == "onnx-static_wi7_au8"
     assert manifest["files"]["model.onnx"] == sha256_of_file(measured / "onnx-static_wi7_au8.onnx")
     assert manifest["labels"] == [str(i) for i in range(10)]
+    assert set(manifest["golden"]["executions"]) == {execution.name for execution in EXECUTIONS}
+    assert "1.5 times the largest difference" in manifest["golden"]["tolerance_rule"]
     with np.load(bundle / "golden.npz") as golden:
         assert golden["pictures"].shape == (10, 32, 32, 3)  # six patterns, four pictures of the data
     sums = subprocess.run(["sha256sum", "-c", "--quiet", "manifest.sha256"], cwd=bundle, check=False)
@@ -143,8 +147,8 @@ def checked(folder: Path, script: Path) -> int:
     code = (
         "import pathlib, runpy, sys\n"
         f"names = runpy.run_path({str(script)!r})\n"
-        f"names['check_files'].__globals__['HERE'] = pathlib.Path({str(folder)!r})\n"
-        "try: names['check_files']()\n"
+        f"folder = pathlib.Path({str(folder)!r})\n"
+        "try: names['check_files'](folder)\n"
         "except names['Invalid']: sys.exit(1)\n"
     )
     return subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode
@@ -247,15 +251,14 @@ def test_bundle_refuses_in_one_line(cli: Cli, digits_optimized: Path, copy_of: C
 def test_bundle_that_does_not_verify_is_not_delivered(
     measured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scripts = tmp_path / "runtime"
-    shutil.copytree(stage._RUNTIME, scripts)
-    text = (scripts / "infer.py").read_text()
-    (scripts / "infer.py").write_text(
+    script = tmp_path / "infer.py"
+    text = contents._SCRIPTS["infer.py"].read_text()
+    script.write_text(
         text.replace("values.max(axis=1, keepdims=True)", "1e300").replace(
             ".normalize(pictures)", ".normalize(pictures[:, :, ::-1])"
         )
     )
-    monkeypatch.setattr(stage, "_RUNTIME", scripts)
+    monkeypatch.setitem(contents._SCRIPTS, "infer.py", script)
     with pytest.raises(ProofError, match="The bundle does not verify .*logits differ by up to"):
         bundle_folder(BundleRequest(measured, "linux-x64-cpu", tmp_path / "x", variant="onnx-fp32"))
     assert not (tmp_path / "x").exists()
@@ -283,3 +286,20 @@ def test_bundle_works_in_an_environment_with_its_requirements_only(bundle: Path,
     done = run(bundle, "verify.py", python=str(bare / "bin" / "python"))
     assert done.returncode == 2
     assert "pip install -r requirements.txt" in done.stdout
+
+
+def test_quantized_artifact_needs_its_fp32_version_unchanged(
+    measured: Path, copy_of: Copy, tmp_path: Path
+) -> None:
+    folder = copy_of(measured)
+    request = BundleRequest(folder, "linux-x64-cpu", tmp_path / "x", variant="onnx-static_wi7_au8")
+    path = folder / "onnx-fp32.onnx"
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+    with pytest.raises(InputError, match="onnx-fp32: .* was changed"):
+        bundle_folder(request)
+    manifest = Manifest.load(folder)
+    replace(manifest, artifacts=tuple(a for a in manifest.artifacts if a.id != "onnx-fp32")).save()
+    with pytest.raises(
+        InputError, match="no FP32 artifact to compare onnx-static_wi7_au8 with. Export .*onnx"
+    ):
+        bundle_folder(request)

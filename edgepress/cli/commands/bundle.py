@@ -25,7 +25,13 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="device to pack for (default, and the only one yet: linux-x64-cpu)",
     )
-    add("--out", type=Path, metavar="PATH", help="folder of the bundle (default: DIR/bundle-NAME)")
+    add(
+        "--out",
+        type=Path,
+        metavar="PATH",
+        help="folder of the bundle (default: DIR/bundle-NAME); an unchanged bundle there is replaced, and "
+        "nothing else",
+    )
     add("--variant", metavar="ID", help="this artifact (default: chosen by results.json)")
     add(
         "--max-drop",

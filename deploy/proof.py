@@ -1,0 +1,57 @@
+"""A bundle proves itself before it is delivered: its own scripts, in processes of their own."""
+
+import json
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from edgepress.errors import ProofError
+
+_PATIENCE_S = 600
+
+
+def prove(folder: Path, golden: str) -> None:
+    """Run verify.py, and infer.py on the golden pictures.
+
+    Args:
+        folder: Of the bundle. It stays as it is; a file is written beside it.
+        golden: Name of the file of golden pictures in it.
+
+    Raises:
+        ProofError: One of them fails, takes too long, or gives other classes than the model.
+    """
+    verdict = _run(folder, "verify.py")
+    if verdict.returncode != 0:
+        raise ProofError(f"The bundle does not verify ({_last_line(verdict)}). Nothing was delivered.")
+    picture = folder.parent / "golden.npy"
+    with np.load(folder / golden, allow_pickle=False) as arrays:
+        pictures, logits = arrays["pictures"], arrays["logits"]
+    np.save(picture, pictures)
+    answers = _run(folder, "infer.py", str(picture.absolute()), "--json", "--top", "1")
+    if answers.returncode != 0:
+        raise ProofError(f"The bundle's infer.py fails: {_last_line(answers)} Nothing was delivered.")
+    found = [answer["answers"][0]["class"] for answer in json.loads(answers.stdout)]
+    if found != [int(i) for i in logits.argmax(axis=1)]:
+        raise ProofError("The bundle's infer.py gives other classes than the model. Nothing was delivered.")
+
+
+def _run(folder: Path, script: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-I", "-B", str((folder / script).absolute()), *arguments]
+    try:
+        return subprocess.run(
+            command, cwd=folder.parent, capture_output=True, text=True, timeout=_PATIENCE_S, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ProofError(
+            f"The bundle's {script} did not end within {_PATIENCE_S} s. Nothing was delivered. Try again "
+            "when the machine has less to do."
+        ) from error
+
+
+def _last_line(done: "subprocess.CompletedProcess[str]") -> str:
+    lines = (done.stdout + done.stderr).strip().splitlines()
+    useful = [line for line in lines if line not in {"INVALID", "COULD NOT RUN"}]
+    return useful[-1] if useful else f"it said nothing (exit code {done.returncode}, {platform.system()})"

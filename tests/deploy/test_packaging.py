@@ -1,0 +1,28 @@
+"""An installed edgepress has every file that a bundle is copied from."""
+
+from fnmatch import fnmatch
+from pathlib import Path
+
+import tomllib
+
+import edgepress
+from deploy.contents import sources
+
+ROOT = Path(edgepress.__file__).parents[1]
+
+
+def test_package_list_and_globs_cover_what_a_bundle_is_made_of() -> None:
+    setup = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    find, globs = setup["packages"]["find"], setup["package-data"]["*"]
+    assert find["namespaces"] is False
+    files = sources()
+    assert {path.name for path in files} >= {"infer.py", "verify.py", "preprocessing.py"}
+    for path in files:
+        folders = path.parent.relative_to(ROOT).parts
+        is_package = all(
+            (ROOT.joinpath(*folders[: i + 1]) / "__init__.py").is_file() for i in range(len(folders))
+        )
+        is_named = any(fnmatch(".".join(folders), pattern) for pattern in find["include"])
+        assert is_package, f"{path.relative_to(ROOT)} lies in no package, so no wheel has it"
+        assert is_named
+        assert path.suffix == ".py" or any(fnmatch(path.name, glob) for glob in globs)
