@@ -39,7 +39,11 @@ class BundleTarget:
         made_for = next((t for t in map(target_of, target_names()[1:]) if t.name == artifact.target), None)
         if made_for is None or made_for.isa not in self.isas:
             isas = ", ".join(sorted(isa.value for isa in self.isas))
-            return f"was made for {artifact.target}, and {self.name} needs one of {isas}"
+            fitting = next(t.name for t in map(target_of, target_names()[1:]) if t.isa in self.isas)
+            return (
+                f"was made for {artifact.target}, and {self.name} needs one for each of {isas}; "
+                f"`edgepress optimize --target {fitting}` makes one"
+            )
         return None
 
 

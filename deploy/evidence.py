@@ -12,6 +12,7 @@ from edgepress.files import read_json
 from edgepress.record import from_json
 
 RESULTS = "results.json"
+_VALID = "valid"
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class Row:
         median_ns: Of one inference.
         speedup: None for FP32 itself.
         accuracy: What it costs.
+        doubt: Why its times must not be believed, e.g. "unstable (…)"; None if they may.
     """
 
     artifact: str
@@ -63,6 +65,7 @@ class Row:
     median_ns: float
     speedup: Speedup | None
     accuracy: Accuracy
+    doubt: str | None = None
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,7 @@ def _row(value: Mapping[str, Any]) -> Row:
             "median_ns": value["latency"]["median_ns"],
             "speedup": _only(value["speedup"], ("median", "ci95", "against")),
             "accuracy": _only(value["accuracy"], ("images", "top1", "agreement")),
+            "doubt": _doubt(value["verdict"]),
         },
     )
 
@@ -133,6 +137,13 @@ def _share(value: Any) -> float | None:
     if value is not None and not (type(value) in {int, float} and 0 <= value <= 1):
         raise ValueError(f"baseline.top1: wanted a share in [0, 1], got {value!r}")
     return None if value is None else float(value)
+
+
+def _doubt(verdict: Mapping[str, Any]) -> str | None:
+    """What speaks against a row, from its verdict in results.json."""
+    if verdict["state"] == _VALID:
+        return None
+    return f"{verdict['state']} ({'; '.join(verdict['reasons'])})"
 
 
 def _only(value: Mapping[str, Any] | None, names: tuple[str, ...]) -> dict[str, Any] | None:

@@ -93,6 +93,8 @@ def _doubt(artifact: Artifact, evidence: Evidence, max_drop: float) -> str | Non
             f"results.json was measured on another {artifact.id} than the one that is there. Measure anew: "
             "edgepress benchmark."
         )
+    if row.doubt is not None:
+        return f"was measured, but its times are {row.doubt}"
     if row.speedup is None or row.speedup.ci95[0] <= 1:
         shown = "" if row.speedup is None else f" ({row.speedup.median:.2f}×, from {row.speedup.ci95[0]:.2f})"
         return f"is not shown to be faster than FP32{shown}"

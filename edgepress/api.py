@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from edgepress.manifest import Manifest
     from edgepress.models.training_record import TrainingRecord
     from edgepress.models.vgg16 import Style
-    from train.network import Pooling
+    from train.pooling import Pooling
 
 Choice = TypeVar("Choice", bound=Enum)
 
@@ -88,8 +88,9 @@ def train(
         >>> len(record.labels), record.validation_accuracy > 0.9
         (10, True)
     """
-    from train.network import Head, Pooling
+    from train.network import Head
     from train.plan import TrainRequest
+    from train.pooling import Pooling
     from train.stage import train_model
 
     request = TrainRequest(

@@ -80,6 +80,42 @@ def test_importing_every_room_loads_no_framework() -> None:
     assert done.stdout.strip() == "[]"
 
 
+WITHOUT_NUMPY = """
+import sys
+
+class Broken:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "numpy":
+            raise ImportError("numpy was built for another CPU")
+
+sys.meta_path.insert(0, Broken())
+from edgepress.cli.main import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "exit_code", "message"),
+    [
+        (("completion", "bash"), 0, ""),
+        (("doctor", "--help"), 0, ""),
+        (
+            ("inspect", "vgg16"),
+            2,
+            "edgepress: numpy was built for another CPU. "
+            "Run `edgepress doctor`: it says what is wrong here.\n",
+        ),
+    ],
+)
+def test_command_line_needs_no_numpy_until_a_command_does(
+    words: tuple[str, ...], exit_code: int, message: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_NUMPY, *words], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert (done.returncode, done.stderr) == (exit_code, message)
+
+
 def test_no_other_distribution_owns_our_import_names() -> None:
     owners = importlib.metadata.packages_distributions()
     for name in ("edgepress", *STAGES):

@@ -3,7 +3,6 @@
 import io
 import zipfile
 from dataclasses import dataclass, replace
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,18 +18,11 @@ from edgepress.models.vgg16 import Style
 from edgepress.models.weights import fingerprint_of
 from edgepress.preprocessing import Preprocessing, PreprocessMode
 from edgepress.progress import Progress, silent
+from train.pooling import PositionPooling
 from train.vectors import vectors_of
 
 if TYPE_CHECKING:
     import keras
-
-
-class PositionPooling(str, Enum):
-    """What is done with the positions of a layer that has some."""
-
-    NONE = "none"
-    AVERAGE = "average"
-    MAX = "max"
 
 
 @dataclass(frozen=True)

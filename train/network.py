@@ -1,7 +1,6 @@
 """The networks of a training: convolutions that are there, a head that is new, and both as one classifier."""
 
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,20 +11,13 @@ from edgepress.models.keras_import import import_keras
 from edgepress.models.vgg16 import VGG16, VGG16_DIGITS, Architecture, Style, build_convolutions
 from edgepress.models.weights import IMAGENET, RANDOM, draw_random, load_convolutions, load_imagenet
 from edgepress.preprocessing import Preprocessing, PreprocessMode
+from train.pooling import Pooling
 
 if TYPE_CHECKING:
     import keras
 
 TRAINED = "trained"
 ARCHITECTURES = {architecture.name: architecture for architecture in (VGG16, VGG16_DIGITS)}
-
-
-class Pooling(str, Enum):
-    """What is done with the positions of the last feature map."""
-
-    AVERAGE = "average"  # the mean of each channel: few weights, the usual choice for few pictures
-    MAX = "max"
-    FLATTEN = "flatten"  # all of them, as in VGG16 itself
 
 
 @dataclass(frozen=True)

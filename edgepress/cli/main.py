@@ -42,6 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:  # the reader of our output (head, less) has left
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  # keeps the interpreter's last flush silent
+    except ImportError as error:
+        print(f"edgepress: {error}. Run `edgepress doctor`: it says what is wrong here.", file=sys.stderr)
+        return InputError.exit_code
     except OSError as error:
         print(f"edgepress: {error}. Check the path, its rights and the disk.", file=sys.stderr)
         return InputError.exit_code

@@ -1,5 +1,6 @@
 """The choice, on rows that are made up: each artifact with the evidence that the test gives it."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,10 @@ def test_by_evidence_goes_by_agreement_without_labels() -> None:
     [
         ({"format": Format.TFLITE, "runtimes": (Runtime.LITERT,)}, "is not for onnxruntime"),
         ({"runtimes": (Runtime.TENSORRT,)}, "is not for onnxruntime"),
-        ({"target": "linux-x64-vnni"}, "was made for linux-x64-vnni, and linux-x64-cpu needs one of"),
+        (
+            {"target": "linux-x64-vnni"},
+            "was made for linux-x64-vnni, and linux-x64-cpu needs one for each of",
+        ),
         ({"target": "linux-arm64-dotprod"}, "was made for linux-arm64-dotprod"),
         ({"target": "host-other"}, "was made for host-other"),
     ],
@@ -114,3 +118,20 @@ def test_by_evidence_needs_an_fp32_artifact() -> None:
         InputError, match="has no FP32 artifact for onnxruntime. Export the model with --format onnx"
     ):
         by_evidence(alone, TARGET, evidence(), 1.0)
+
+
+def test_by_evidence_does_not_choose_by_times_that_were_disturbed() -> None:
+    disturbed = replace(row("b", 3.0, 2.9), doubt="unstable (other processes took 45% of the CPU meanwhile)")
+    found = by_evidence(
+        manifest(artifact("a"), artifact("b")), TARGET, evidence(FP32, row("a", 1.5, 1.4), disturbed), 1.0
+    )
+    assert found.artifact.id == "a"
+    assert found.rejected["b"] == (
+        "was measured, but its times are unstable (other processes took 45% of the CPU meanwhile)"
+    )
+
+
+def test_an_int8_file_for_another_cpu_is_refused_with_the_command_that_makes_one() -> None:
+    refusal = TARGET.refusal(artifact("a", target="linux-x64-vnni"))
+    assert refusal is not None
+    assert refusal.endswith("`edgepress optimize --target linux-x64-avx2` makes one")

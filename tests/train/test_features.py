@@ -9,7 +9,8 @@ import pytest
 from edgepress.dataset import open_data
 from edgepress.errors import InputError
 from edgepress.preprocessing import Preprocessing, PreprocessMode
-from train.features import FeaturesRequest, PositionPooling, write_features
+from train.features import FeaturesRequest, write_features
+from train.pooling import PositionPooling
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 

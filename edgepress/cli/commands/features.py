@@ -9,7 +9,7 @@ from edgepress.cli.command import Command, Outcome
 from edgepress.cli.values import choice, seed
 from edgepress.preprocessing import PreprocessMode
 from edgepress.progress import Progress
-from train.features import FeaturesRequest, PositionPooling
+from train.pooling import PositionPooling
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +36,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace, progress: Progress) -> Outcome:
-    from train.features import write_features
+    from train.features import FeaturesRequest, write_features
 
     request = FeaturesRequest(
         model=arguments.model,

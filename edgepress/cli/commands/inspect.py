@@ -3,15 +3,17 @@
 import argparse
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgepress.cli.command import Command, Outcome
 from edgepress.errors import InputError
 from edgepress.inspection.blocks import blocks_of, pairs_of
 from edgepress.inspection.layer import Inspection, Layer
-from edgepress.inspection.subject import Subject, look_into
 from edgepress.progress import Progress
 from edgepress.record import to_json
+
+if TYPE_CHECKING:
+    from edgepress.inspection.subject import Subject
 
 Row = tuple[str, ...]
 _ABSENT = "–"
@@ -27,6 +29,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace, progress: Progress) -> Outcome:  # noqa: ARG001  # one signature
+    from edgepress.inspection.subject import look_into
+
     subject = look_into(arguments.model, arguments.variant)
     lines = list(page_of(subject))
     value: dict[str, Any] = {"model": value_of(subject)}
@@ -43,20 +47,22 @@ def _run(arguments: argparse.Namespace, progress: Progress) -> Outcome:  # noqa:
     return Outcome(tuple(lines), value)
 
 
-def _other(arguments: argparse.Namespace) -> Subject:
+def _other(arguments: argparse.Namespace) -> "Subject":
     """What --compare names: an artifact of the same folder, or anything that can be looked into."""
+    from edgepress.inspection.subject import look_into
+
     if arguments.variant is not None and not Path(arguments.compare).exists():
         return look_into(arguments.model, arguments.compare)
     return look_into(arguments.compare)
 
 
-def _told(subject: Subject) -> Inspection:
+def _told(subject: "Subject") -> Inspection:
     if subject.inspection is None:
         raise InputError(f"{subject.name}: {' '.join(subject.notes)} Choose its source instead.")
     return subject.inspection
 
 
-def value_of(subject: Subject) -> dict[str, Any]:
+def value_of(subject: "Subject") -> dict[str, Any]:
     """A subject as JSON values."""
     value: dict[str, Any] = {
         "name": subject.name,
@@ -74,7 +80,7 @@ def value_of(subject: Subject) -> dict[str, Any]:
     return value
 
 
-def page_of(subject: Subject) -> Iterator[str]:
+def page_of(subject: "Subject") -> Iterator[str]:
     """A subject for people, line by line."""
     size = "" if subject.file_bytes is None else f", {subject.file_bytes / 1e6:.1f} MB on disk"
     yield f"{subject.name}{size}"
@@ -131,7 +137,7 @@ def _shown(name: str) -> str:
     return parts[-2] if len(parts) > 1 else name
 
 
-def comparison_of(one: Subject, other: Subject) -> Iterator[str]:
+def comparison_of(one: "Subject", other: "Subject") -> Iterator[str]:
     """Two subjects side by side, line by line."""
     first, second = _told(one), _told(other)
     rows: list[Row] = [("", one.name, other.name, "")]

@@ -8,8 +8,7 @@ from edgepress.api import cache_folder
 from edgepress.cli.command import Command, Outcome
 from edgepress.cli.values import choice, count, number, positive, seed, whole
 from edgepress.progress import Progress
-from train.network import Head, Pooling
-from train.plan import TrainRequest
+from train.pooling import Pooling
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -77,6 +76,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace, progress: Progress) -> Outcome:
+    from train.network import Head
+    from train.plan import TrainRequest
     from train.stage import train_model
 
     request = TrainRequest(
