@@ -1,5 +1,7 @@
 """The documentation: builds without a warning, shows valid commands, and is what the code says now."""
 
+import ast
+import builtins
 import re
 import shlex
 import subprocess
@@ -9,7 +11,18 @@ from pathlib import Path
 import pytest
 
 from edgepress.cli.arguments import parse
-from edgepress.cli.reference_page import CLI_PAGE, ERROR_PAGE, cli_page, error_page, messages
+from edgepress.cli.error_page import (
+    ERROR_PAGE,
+    GROUPS,
+    REPEATED,
+    error_page,
+    exit_codes,
+    group_of,
+    messages,
+    silent_places,
+)
+from edgepress.cli.error_page import sources as source_files
+from edgepress.cli.reference_page import CLI_PAGE, cli_page
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -40,10 +53,54 @@ def test_generated_page_is_the_one_that_is_written_now(name: str, page: "type[st
     assert (DOCS / name).read_text(encoding="utf-8") == page(), "run: make docs"
 
 
-def test_error_index_knows_the_messages() -> None:
+def test_error_index_has_the_text_of_every_error_that_is_made() -> None:
+    """An error whose text cannot be read out of the code repeats one that can."""
+    assert {(file, kind) for file, _, kind in silent_places()} == set(REPEATED)
     texts = [message.text for message in messages()]
-    assert len(texts) > 80
-    assert any("is no .keras model or is truncated" in text for text in texts)
+    assert len(texts) > 200
+    assert "pillow" not in texts  # the name of a package is no message
+    for known in (
+        "is no .keras model or is truncated",
+        "Unknown ‹kind› ‹value›. ‹hint›Known: ‹names›.",  # made by a function
+        "The package ‹package› is not installed here",  # made by its class
+        "No space left while writing ‹path›",  # returned, then raised elsewhere
+        "Choose a folder that you may write to.",
+        "cannot start: MODEL=‹value› does not exist",  # before anything is installed
+        "its process gave no answer to ‹command› within",  # of a row that failed
+        "the bundle is for ‹wanted›, this machine is ‹machine›",  # on a device
+    ):
+        assert any(known in text for text in texts), known
+
+
+def test_every_raise_makes_an_error_that_the_index_knows() -> None:
+    """Nothing of ours is raised but what is made by one of our classes, or by a function that does so."""
+    trees = {p.relative_to(ROOT).as_posix(): ast.parse(p.read_text(encoding="utf-8")) for p in source_files()}
+    ours = set(exit_codes(trees))
+    nodes = [node for tree in trees.values() for node in ast.walk(tree)]
+    makers = {
+        node.name
+        for node in nodes
+        if isinstance(node, ast.FunctionDef)
+        and any(isinstance(c, ast.Call) and ast.unparse(c.func) in ours for c in ast.walk(node))
+    }
+    raised = {
+        ast.unparse(node.exc.func)
+        for node in nodes
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call)
+    }
+    inner = {name for name in raised if hasattr(builtins, name)}  # turned into ours before they leave a room
+    assert {name.rpartition(".")[2] for name in raised - inner - ours} <= makers
+    assert inner <= {
+        *("AttributeError", "KeyError", "LookupError", "TypeError", "ValueError"),
+        *("FileNotFoundError", "OSError"),  # told as they are, with what helps
+    }
+
+
+def test_every_message_stands_in_one_group() -> None:
+    page = error_page()
+    assert all(group_of(message.file).title in page for message in messages())
+    for group in GROUPS:
+        assert all((ROOT / place).exists() for place in group.places), group.title
 
 
 def commands_of(path: Path) -> list[str]:
