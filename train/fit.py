@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from edgepress.errors import InputError
 from edgepress.models.keras_import import import_keras
 from edgepress.progress import Progress
 from train.checkpoint import Checkpoint, assign, read_checkpoint, values_of
@@ -83,6 +84,9 @@ def fit(
 
     Returns:
         What happened.
+
+    Raises:
+        InputError: A loss is not finite. The checkpoint stays as it was after the epoch before.
     """
     keras = import_keras()
     import tensorflow as tf
@@ -103,6 +107,7 @@ def fit(
         progress("train", (number - 1) * steps, settings.epochs * steps)
         loss, accuracy = _pass(model, training, settings, number, progress)
         epoch = Epoch(loss, accuracy, *_evaluated(model, validation, settings.batch))
+        _require_finite(number, epoch, settings.learning_rate)
         history = history.with_epoch(epoch)
         if history.best == number:
             best = values_of(model.variables)
@@ -140,6 +145,15 @@ def _evaluated(model: "keras.Model", examples: Examples, batch: int) -> tuple[fl
         losses.append(-np.log(np.maximum(probabilities[np.arange(len(chosen)), labels], _SMALLEST)))
         hits.append(probabilities.argmax(axis=1) == labels)
     return float(np.concatenate(losses).mean()), float(np.concatenate(hits).mean())
+
+
+def _require_finite(number: int, epoch: Epoch, learning_rate: float) -> None:
+    if not np.isfinite([epoch.loss, epoch.validation_loss]).all():
+        raise InputError(
+            f"The loss of epoch {number} is not finite (training {epoch.loss}, validation "
+            f"{epoch.validation_loss}) with a learning rate of {learning_rate:g}. "
+            "Give a smaller --learning-rate."
+        )
 
 
 def _tell(number: int, total: int, epoch: Epoch) -> None:
