@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from edgepress.cli.arguments import parse
+from edgepress.cli.commands import COMMANDS
 from edgepress.cli.error_page import (
     ERROR_PAGE,
     GROUPS,
@@ -22,6 +23,8 @@ from edgepress.cli.error_page import (
     silent_places,
 )
 from edgepress.cli.error_page import sources as source_files
+from edgepress.cli.job import STAGES, keys_of
+from edgepress.cli.job_page import JOB_PAGE, job_page
 from edgepress.cli.reference_page import CLI_PAGE, cli_page
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -48,7 +51,7 @@ def test_site_builds_without_a_warning_and_fetches_nothing(tmp_path: Path) -> No
         assert not fetched.findall(page.read_text(encoding="utf-8")), page.name
 
 
-@pytest.mark.parametrize(("name", "page"), [(CLI_PAGE, cli_page), (ERROR_PAGE, error_page)])
+@pytest.mark.parametrize(("name", "page"), [(CLI_PAGE, cli_page), (JOB_PAGE, job_page), (ERROR_PAGE, error_page)])
 def test_generated_page_is_the_one_that_is_written_now(name: str, page: "type[str]") -> None:
     assert (DOCS / name).read_text(encoding="utf-8") == page(), "run: make docs"
 

@@ -1,6 +1,7 @@
 """Pages of the documentation that are made from the code: `python -m edgepress.cli.reference_page DOCS`.
 
-reference/cli.md is every command's own help; errors.md is every error message (see `error_page`).
+reference/cli.md is every command's own help, job-file.md every key of a job file (see `job_page`), and errors.md
+every error message (see `error_page`).
 """
 
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 from edgepress.cli.arguments import parser_of
 from edgepress.cli.commands import COMMANDS
 from edgepress.cli.error_page import ERROR_PAGE, error_page
+from edgepress.cli.job_page import JOB_PAGE, job_page
 from edgepress.files import write_bytes
 
 CLI_PAGE = "reference/cli.md"
@@ -30,6 +32,7 @@ def cli_page() -> str:
 def write_pages(docs: Path) -> None:
     """Write the pages into the documentation's folder."""
     write_bytes(docs / CLI_PAGE, cli_page().encode())
+    write_bytes(docs / JOB_PAGE, job_page().encode())
     write_bytes(docs / ERROR_PAGE, error_page().encode())
 
 
