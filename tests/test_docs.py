@@ -4,11 +4,15 @@ import ast
 import builtins
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
+from sklearn.datasets import load_sample_image
 
 from edgepress.cli.arguments import parse
 from edgepress.cli.commands import COMMANDS
@@ -47,11 +51,16 @@ def test_site_builds_without_a_warning_and_fetches_nothing(tmp_path: Path) -> No
     sources = r"<(?:script|img|iframe)[^>]+src=\"https?:"
     links = r"<link[^>]+rel=\"(?:stylesheet|preconnect)\"[^>]+href=\"https?:"
     fetched = re.compile(f"{sources}|{links}")
+    index = (tmp_path / "site/search/search_index.js").read_text(encoding="utf-8")
+    assert index.startswith("var __index = ")  # a page from the disk may load a script, but no JSON
     for page in pages:
+        assert "assets/iframe-worker.js" in page.read_text(encoding="utf-8"), "nor start a worker"
         assert not fetched.findall(page.read_text(encoding="utf-8")), page.name
 
 
-@pytest.mark.parametrize(("name", "page"), [(CLI_PAGE, cli_page), (JOB_PAGE, job_page), (ERROR_PAGE, error_page)])
+@pytest.mark.parametrize(
+    ("name", "page"), [(CLI_PAGE, cli_page), (JOB_PAGE, job_page), (ERROR_PAGE, error_page)]
+)
 def test_generated_page_is_the_one_that_is_written_now(name: str, page: "type[str]") -> None:
     assert (DOCS / name).read_text(encoding="utf-8") == page(), "run: make docs"
 
@@ -99,6 +108,14 @@ def test_every_raise_makes_an_error_that_the_index_knows() -> None:
     }
 
 
+def test_every_key_of_a_job_has_a_line_and_an_anchor() -> None:
+    page = job_page()
+    for command in COMMANDS:
+        for key in keys_of(command) if command.name in STAGES else ():
+            assert key.action.help, f"{command.name}.{key.name} has no help"
+            assert page.count(f'id="{command.name}.{key.name}"') == 1
+
+
 def test_every_message_stands_in_one_group() -> None:
     page = error_page()
     assert all(group_of(message.file).title in page for message in messages())
@@ -120,3 +137,43 @@ def test_commands_that_are_shown_are_valid(path: Path) -> None:
 
 def test_readme_shows_commands() -> None:
     assert len(commands_of(ROOT / "README.md")) > 5
+
+
+def test_walk_through_ends_with_a_bundle_that_is_valid(
+    cli: Callable[..., "subprocess.CompletedProcess[str]"], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Word for word, but for what needs ImageNet's weights or pip; `benchmark` measures two versions only."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    save_photos(tmp_path / "photos")
+    page = DOCS / "your-own-model.md"
+    exec(re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)[0], {})  # noqa: S102
+    own: list[list[str]] = []
+    trained: list[list[str]] = []
+    for line in commands_of(page):
+        (trained if "out/photos" in line else own).append(shlex.split(line)[1:])
+    assert [words[0] for words in own] == ["export", "optimize", "benchmark", "inspect", "bundle"]
+    assert [words[0] for words in trained] == ["train", "export"]
+    own[2] += ["--variant", "onnx-fp32", "onnx-static_wi7_au8"]
+    for words in own:
+        done = cli(*words)
+        assert done.returncode == 0, done.stderr
+    bundle = tmp_path / "device/bundle-linux-x64-cpu"
+    shutil.copytree(tmp_path / "out/mine" / bundle.name, bundle)
+    shutil.copy(next((tmp_path / "photos").rglob("*.jpg")), tmp_path / "device/picture.jpg")
+    scripts = re.findall(r"^    python (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    for script, wanted in zip(scripts, ("VALID", "../picture.jpg"), strict=True):
+        done = subprocess.run(
+            [sys.executable, *shlex.split(script)], cwd=bundle, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert wanted in done.stdout.split()
+
+
+def save_photos(folder: Path) -> None:
+    """Ten different pieces of each of the two photographs that scikit-learn carries."""
+    for name in ("china", "flower"):
+        (folder / name).mkdir(parents=True)
+        photo = Image.fromarray(load_sample_image(f"{name}.jpg"))
+        for i in range(10):
+            photo.crop((40 * i, 30 * i, 40 * i + 120, 30 * i + 120)).save(folder / name / f"{i}.jpg")

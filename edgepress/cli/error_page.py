@@ -9,6 +9,7 @@ import html
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 ERROR_PAGE = "reference/errors.md"
@@ -261,6 +262,7 @@ def silent_places() -> tuple[tuple[str, int, str], ...]:
     return silent
 
 
+@cache
 def _looked_through() -> tuple[tuple[Message, ...], tuple[tuple[str, int, str], ...]]:
     trees = {
         path.relative_to(ROOT).as_posix(): ast.parse(path.read_text(encoding="utf-8")) for path in sources()

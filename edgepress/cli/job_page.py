@@ -11,9 +11,9 @@ _TOML_KINDS = {bool: "boolean", int: "integer", float: "float", str: "string", l
 _TOP = """\
 | key | kind | meaning |
 |---|---|---|
-| `model` | string | `vgg16`, `vgg16-digits`, or a `.keras` file; wanted. With `[train]`, the file that it writes |
-| `data` | string | `digits`, an image folder (`class/*.jpg`), or an `.npz`; wanted unless `model` is `vgg16-digits`. Holds \
-for each section that does not name its own |
+| `model` | string | `vgg16`, `vgg16-digits`, or a `.keras` file; wanted. `[train]` writes it |
+| `data` | string | `digits`, an image folder (`class/*.jpg`), or an `.npz`; wanted unless `model` is \
+`vgg16-digits`. Holds for each section that does not name its own |
 | `out` | string | folder of manifest.json and the artifacts (default: out/NAME) |"""
 
 
@@ -21,9 +21,8 @@ def job_page() -> str:
     """The keys above all sections, then those of each section in the order in which the sections run."""
     parts = [
         "# Job file",
-        "A section is named after a command and its keys after that command's options; "
-        "[Jobs](../jobs.md) shows whole files. A key or a value that is not listed here is refused before anything "
-        "starts.",
+        "A section is named after a command and its keys after that command's options; [Jobs](../jobs.md) "
+        "shows whole files. A key or a value that is not known is refused before anything starts.",
         "## Above all sections",
         _TOP,
     ]
