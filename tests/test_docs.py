@@ -2,6 +2,7 @@
 
 import ast
 import builtins
+import inspect
 import re
 import shlex
 import shutil
@@ -14,7 +15,9 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from edgepress.cli.arguments import parse
+import edgepress
+from edgepress.cli.arguments import parse, parser_of
+from edgepress.cli.command import Command
 from edgepress.cli.commands import COMMANDS
 from edgepress.cli.error_page import (
     ERROR_PAGE,
@@ -34,11 +37,6 @@ from edgepress.cli.reference_page import CLI_PAGE, cli_page
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
-
-
-@pytest.fixture(autouse=True)
-def wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "100")  # argparse breaks its lines there
 
 
 def test_site_builds_without_a_warning_and_fetches_nothing(tmp_path: Path) -> None:
@@ -133,6 +131,32 @@ def commands_of(path: Path) -> list[str]:
 def test_commands_that_are_shown_are_valid(path: Path) -> None:
     for line in commands_of(path):
         parse(shlex.split(line, comments=True)[1:])
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_calls_that_are_shown_fit_the_functions(path: Path) -> None:
+    shown = re.findall(
+        r"^ *(?:\w+ = )?(edgepress\.\w+\(.*\))$", path.read_text(encoding="utf-8"), re.MULTILINE
+    )
+    for text in shown:
+        call = ast.parse(text, mode="eval").body
+        assert isinstance(call, ast.Call)
+        function = getattr(edgepress, ast.unparse(call.func).removeprefix("edgepress."))
+        inspect.signature(function).bind(*call.args, **{str(k.arg): k.value for k in call.keywords})
+    if path.name == "python.md":
+        assert len(shown) == len(edgepress.__all__), "each function is shown once"
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_help_on_the_page_is_whole_and_fits(command: Command) -> None:
+    page = cli_page()
+    text = page.partition(f"## edgepress {command.name}\n")[2].partition("\n## ")[0]
+    assert "\nexample" in text
+    options = [o for action in parser_of(command)._actions for o in action.option_strings]
+    assert all(option in text for option in options)
+    purpose, _, block = text.partition("```text")
+    assert purpose.strip().lower().rstrip(".") == command.purpose.lower()
+    assert max(map(len, block.partition("\nexample")[0].splitlines())) <= 78
 
 
 def test_readme_shows_commands() -> None:

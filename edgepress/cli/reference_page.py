@@ -4,7 +4,9 @@ reference/cli.md is every command's own help, job-file.md every key of a job fil
 every error message (see `error_page`).
 """
 
+import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
 from edgepress.cli.arguments import parser_of
@@ -15,6 +17,8 @@ from edgepress.files import write_bytes
 
 CLI_PAGE = "reference/cli.md"
 
+_WIDTH = 78  # what a page shows beside its two columns; the terminal of whoever makes it does not count
+
 
 def cli_page() -> str:
     """The help of every command, in the order of `edgepress --help`."""
@@ -24,8 +28,13 @@ def cli_page() -> str:
         "bundle is INVALID · 2 wrong use or bad input · 3 not comparable · 130 interrupted (what is finished is kept).",
     ]
     for command in COMMANDS:
-        text = parser_of(command).format_help().strip()
-        parts += [f"## edgepress {command.name}", f"```text\n{text}\n```"]
+        parser = parser_of(command)
+        parser.formatter_class = partial(
+            argparse.RawDescriptionHelpFormatter, max_help_position=30, width=_WIDTH
+        )
+        purpose, parser.description = parser.description or "", None  # as prose, which finds its own width
+        text = parser.format_help().strip()
+        parts += [f"## edgepress {command.name}", purpose, f"```text\n{text}\n```"]
     return "\n\n".join(parts) + "\n"
 
 
