@@ -69,6 +69,7 @@ def test_error_index_has_the_text_of_every_error_that_is_made() -> None:
     texts = [message.text for message in messages()]
     assert len(texts) > 200
     assert "pillow" not in texts  # the name of a package is no message
+    assert not any("vgg16.svg" in text for text in texts)  # a variable `picture` is no constant PICTURE
     for known in (
         "is no .keras model or is truncated",
         "Unknown ‹kind› ‹value›. ‹hint›Known: ‹names›.",  # made by a function
