@@ -11,7 +11,7 @@ from typing import Any
 from benchmark.decisions import Decisions
 from benchmark.memory import Residence
 from benchmark.plan import Plan
-from edgepress.artifact import Device, Format, Precision, Runtime
+from edgepress.artifact import Device, Format, Precision, PrecisionShares, Runtime
 from edgepress.errors import InputError
 from edgepress.files import read_json, write_bytes
 from edgepress.record import from_json, to_json
@@ -173,13 +173,16 @@ class Result:
     """One artifact on one runner and device.
 
     Attributes:
+        precision: What its content has earned.
+        promised: What the manifest says; another one than `precision` makes the row invalid.
+        shares: Read out of the file just before it was measured; None where the format does not tell.
         recipe: None for an exported artifact.
         reason: Why it was skipped or failed, or why a value of an `ok` row is missing.
         speedup_vs_fp16: For INT8, against the FP16 artifact of the same format; a warning is given below 1.
         peak_rss_bytes: See `Memory.peak_rss_bytes`.
         evidence: What really ran, in the runner's words.
         decisions: Per class, and which pictures changed their top class; None without accuracy.
-        verdict: Whether its times can be believed; None for a row without any.
+        verdict: Whether the row can be believed; None for one without times that nothing speaks against.
         warnings: What a reader of the numbers must know.
     """
 
@@ -187,6 +190,8 @@ class Result:
     artifact_sha256: str
     format: Format
     precision: Precision
+    promised: Precision
+    shares: PrecisionShares | None
     recipe: str | None
     runner: Runtime
     device: Device
