@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from edgepress.artifact import Device, Format, Precision, PrecisionShares, Runti
 from edgepress.errors import InputError
 from edgepress.files import read_json, write_bytes
 from edgepress.record import from_json, to_json
+from edgepress.seal import is_sealed, sealed
 
 RESULTS = "results.json"
 BOUNDARY = (
@@ -272,6 +273,7 @@ class Results:
     Attributes:
         key: Hash of everything that the numbers depend on: equal key, nothing to measure again.
         boundary: What lies inside the stopwatch.
+        sha256: In the file, of all the rest in canonical form (sorted keys, no spaces); empty in memory.
     """
 
     schema_version: int
@@ -283,6 +285,7 @@ class Results:
     data: Data
     plan: Plan
     results: tuple[Result, ...]
+    sha256: str = ""
 
     def failed(self) -> tuple[Result, ...]:
         """Rows that should have run and did not."""
@@ -294,7 +297,7 @@ class Results:
 
     def save(self, folder: Path) -> None:
         """Write `folder`/results.json atomically, with each list of numbers on one line."""
-        text = json.dumps(to_json(self), indent=2, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(sealed(to_json(self)), indent=2, ensure_ascii=False, allow_nan=False)
         # JSON's strings hold no raw newline, so this can only match lists of numbers.
         text = re.sub(
             r"\[\n\s*([-+.,eE\d\s]+?)\n\s*\]", lambda found: f"[{' '.join(found[1].split())}]", text
@@ -306,7 +309,7 @@ class Results:
         """Read `folder`/results.json.
 
         Raises:
-            InputError: There is none, it is damaged, or of another schema version.
+            InputError: There is none, it is damaged or was edited, or it is of another schema version.
         """
         path = folder / RESULTS
         if not path.is_file():
@@ -319,8 +322,14 @@ class Results:
                 f"Measure again with: edgepress benchmark {folder}"
             )
         try:
-            return from_json(cls, value)
+            found = replace(from_json(cls, value), sha256="")
         except ValueError as error:
             raise InputError(
                 f"{path} is damaged ({error}). Measure again with: edgepress benchmark {folder}"
             ) from error
+        if not is_sealed(value):
+            raise InputError(
+                f"{path} was edited: its numbers are not those that were measured. "
+                f"Measure again with: edgepress benchmark {folder}"
+            )
+        return found

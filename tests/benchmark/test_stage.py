@@ -288,3 +288,18 @@ def test_a_version_that_is_secretly_fp32_is_renamed_and_invalid(request_: Benchm
     assert row.verdict.state is State.INVALID
     assert row.verdict.reasons == ("the manifest says int8, and its MACs are 100% fp32",)
     assert results.invalid() == (row,)
+
+
+def test_a_results_file_that_was_edited_is_refused_and_measured_anew(request_: BenchmarkRequest) -> None:
+    small = replace(request_, variants=("onnx-fp32",))
+    results = benchmark_folder(small)
+    path = small.folder / RESULTS
+    text = path.read_text()
+    assert results.results[0].latency is not None
+    median = json.dumps(results.results[0].latency.median_ns)
+    path.write_text(text.replace(f'"median_ns": {median}', '"median_ns": 1.0'))
+    assert path.read_text() != text
+    with pytest.raises(InputError, match=r"was edited: its numbers are not those that were measured"):
+        Results.load(small.folder)
+    benchmark_folder(small)
+    assert Results.load(small.folder).key == results.key
