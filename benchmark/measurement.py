@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,11 @@ from typing import Any
 from benchmark.decisions import Decisions
 from benchmark.memory import Residence
 from benchmark.plan import Plan
-from edgepress.artifact import Device, Format, Precision, Runtime
+from edgepress.artifact import Device, Format, Precision, PrecisionShares, Runtime
 from edgepress.errors import InputError
 from edgepress.files import read_json, write_bytes
 from edgepress.record import from_json, to_json
+from edgepress.seal import is_sealed, sealed
 
 RESULTS = "results.json"
 BOUNDARY = (
@@ -173,13 +174,16 @@ class Result:
     """One artifact on one runner and device.
 
     Attributes:
+        precision: What its content has earned.
+        promised: What the manifest says; another one than `precision` makes the row invalid.
+        shares: Read out of the file just before it was measured; None where the format does not tell.
         recipe: None for an exported artifact.
         reason: Why it was skipped or failed, or why a value of an `ok` row is missing.
         speedup_vs_fp16: For INT8, against the FP16 artifact of the same format; a warning is given below 1.
         peak_rss_bytes: See `Memory.peak_rss_bytes`.
         evidence: What really ran, in the runner's words.
         decisions: Per class, and which pictures changed their top class; None without accuracy.
-        verdict: Whether its times can be believed; None for a row without any.
+        verdict: Whether the row can be believed; None for one without times that nothing speaks against.
         warnings: What a reader of the numbers must know.
     """
 
@@ -187,6 +191,8 @@ class Result:
     artifact_sha256: str
     format: Format
     precision: Precision
+    promised: Precision
+    shares: PrecisionShares | None
     recipe: str | None
     runner: Runtime
     device: Device
@@ -267,6 +273,7 @@ class Results:
     Attributes:
         key: Hash of everything that the numbers depend on: equal key, nothing to measure again.
         boundary: What lies inside the stopwatch.
+        sha256: In the file, of all the rest in canonical form (sorted keys, no spaces); empty in memory.
     """
 
     schema_version: int
@@ -278,6 +285,7 @@ class Results:
     data: Data
     plan: Plan
     results: tuple[Result, ...]
+    sha256: str = ""
 
     def failed(self) -> tuple[Result, ...]:
         """Rows that should have run and did not."""
@@ -289,7 +297,7 @@ class Results:
 
     def save(self, folder: Path) -> None:
         """Write `folder`/results.json atomically, with each list of numbers on one line."""
-        text = json.dumps(to_json(self), indent=2, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(sealed(to_json(self)), indent=2, ensure_ascii=False, allow_nan=False)
         # JSON's strings hold no raw newline, so this can only match lists of numbers.
         text = re.sub(
             r"\[\n\s*([-+.,eE\d\s]+?)\n\s*\]", lambda found: f"[{' '.join(found[1].split())}]", text
@@ -301,7 +309,7 @@ class Results:
         """Read `folder`/results.json.
 
         Raises:
-            InputError: There is none, it is damaged, or of another schema version.
+            InputError: There is none, it is damaged or was edited, or it is of another schema version.
         """
         path = folder / RESULTS
         if not path.is_file():
@@ -314,8 +322,14 @@ class Results:
                 f"Measure again with: edgepress benchmark {folder}"
             )
         try:
-            return from_json(cls, value)
+            found = replace(from_json(cls, value), sha256="")
         except ValueError as error:
             raise InputError(
                 f"{path} is damaged ({error}). Measure again with: edgepress benchmark {folder}"
             ) from error
+        if not is_sealed(value):
+            raise InputError(
+                f"{path} was edited: its numbers are not those that were measured. "
+                f"Measure again with: edgepress benchmark {folder}"
+            )
+        return found

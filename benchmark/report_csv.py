@@ -29,6 +29,7 @@ def _cells(row: Result, results: Results) -> Iterator[tuple[str, Cell]]:
         ("artifact", row.artifact),
         ("format", row.format.value),
         ("precision", row.precision.value),
+        ("promised", row.promised.value),
         ("recipe", row.recipe),
         ("runner", row.runner.value),
         ("device", row.device.value),

@@ -38,6 +38,7 @@ from benchmark.worker_process import PATIENCE_S, WorkerError, WorkerProcess
 from edgepress.artifact import Artifact, Device, Format, Runtime
 from edgepress.errors import InputError
 from edgepress.files import sha256_of_json
+from edgepress.inspection.earned import earned_precision, inspected_shares
 from edgepress.lock import exclusive
 from edgepress.machine import cuda_device_absence, this_machine, usable_cores
 from edgepress.manifest import Manifest
@@ -218,6 +219,8 @@ def _blank_row(row: Row, device: Device, threads: int) -> Result:
         artifact_sha256=artifact.sha256,
         format=artifact.format,
         precision=artifact.precision,
+        promised=artifact.precision,
+        shares=None,
         recipe=artifact.recipe,
         runner=row.runner,
         device=row.device,
@@ -253,7 +256,7 @@ def _filled(
     for row, result in zip(rows, blank.results, strict=True):
         if result.status is Status.OK:
             progress("benchmark", done, total)
-            filled.append(_measured(job, row, result, reference))
+            filled.append(_measured(job, row, _inspected(job, row, result), reference))
             done += 1
         else:
             filled.append(result)
@@ -275,6 +278,17 @@ def _reference(job: _Job, row: Row) -> _Reference:
             raise InputError(text) from error
         raise WorkerError(replace(error.failure, message=text)) from error
     return _Reference(row, logits, labels, note)
+
+
+def _inspected(job: _Job, row: Row, result: Result) -> Result:
+    """The row with the precision that its content has earned, whatever the manifest says."""
+    try:
+        shares = inspected_shares(job.manifest.path_of(row.artifact), row.artifact.format)
+    except InputError:  # its runtime will refuse it, too, and that is the row's reason
+        return result
+    if shares is None:
+        return result
+    return replace(result, shares=shares, precision=earned_precision(shares))
 
 
 def _measured(job: _Job, row: Row, result: Result, reference: _Reference) -> Result:

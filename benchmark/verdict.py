@@ -11,13 +11,16 @@ _DRIFT = 0.1  # between the first and the last quarter of the blocks
 
 
 def verdict_of(result: Result) -> Verdict | None:
-    """Judge a row; None if it has no times.
+    """Judge a row; None if it has no times and nothing speaks against it.
 
     UNSTABLE if other processes took more than 5 % of our cores meanwhile, if the 95 % interval of the
     speed-up is wider than 10 % of it, or if the row became more than 10 % slower or faster while it was
-    measured (a CPU that throttles). INVALID if there are too few samples for any interval.
+    measured (a CPU that throttles). INVALID if there are too few samples for any interval, or if the file is
+    not of the precision that the manifest says.
     """
     latency = result.latency
+    if result.status is Status.OK and result.promised is not result.precision:
+        return Verdict(State.INVALID, (_false_promise(result),))
     if result.status is not Status.OK or latency is None:
         return None
     if latency.median_ci95_ns is None:
@@ -25,6 +28,12 @@ def verdict_of(result: Result) -> Verdict | None:
         return Verdict(State.INVALID, (reason,))
     reasons = (*_disturbance(latency), *_width(result), *_drift(latency))
     return Verdict(State.UNSTABLE if reasons else State.VALID, reasons)
+
+
+def _false_promise(result: Result) -> str:
+    shares = result.shares.macs.items() if result.shares is not None else ()
+    found = ", ".join(f"{share:.0%} {name}" for name, share in shares if share)
+    return f"the manifest says {result.promised.value}, and its MACs are {found}"
 
 
 def _disturbance(latency: Latency) -> list[str]:

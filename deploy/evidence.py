@@ -10,6 +10,7 @@ from edgepress.artifact import Device, Runtime
 from edgepress.errors import InputError
 from edgepress.files import read_json
 from edgepress.record import from_json
+from edgepress.seal import is_sealed
 
 RESULTS = "results.json"
 _VALID = "valid"
@@ -91,7 +92,7 @@ def read_evidence(folder: Path, runtime: Runtime) -> Evidence | None:
     """What results.json says about a runtime on the CPU; None if there is no such file.
 
     Raises:
-        InputError: It is damaged.
+        InputError: It is damaged or was edited.
     """
     path = folder / RESULTS
     if not path.is_file():
@@ -105,7 +106,7 @@ def read_evidence(folder: Path, runtime: Runtime) -> Evidence | None:
             if (row["runner"], row["device"], row["status"]) == (runtime.value, Device.CPU.value, "ok")
             and row["latency"] is not None
         )
-        return Evidence(
+        evidence = Evidence(
             {row.artifact: row for row in rows},
             _share(value["baseline"]["top1"]),
             str(value["data"]["source"]),
@@ -116,6 +117,11 @@ def read_evidence(folder: Path, runtime: Runtime) -> Evidence | None:
         raise InputError(
             f"{path} is damaged ({error!r}). Measure anew: edgepress benchmark {folder}"
         ) from error
+    if not is_sealed(value):
+        raise InputError(
+            f"{path} was edited, or is of another edgepress. Measure anew: edgepress benchmark {folder}"
+        )
+    return evidence
 
 
 def _row(value: Mapping[str, Any]) -> Row:

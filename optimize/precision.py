@@ -1,20 +1,10 @@
-"""What precision an artifact has earned."""
+"""Whether an artifact has earned what its recipe promises."""
 
-from edgepress.artifact import Precision, PrecisionShares, Proof
+from edgepress.artifact import Proof
 from edgepress.errors import ProofError
+from edgepress.inspection.earned import EARNED_SHARE
 from edgepress.inspection.layer import Inspection
 from optimize.recipe import Recipe
-
-EARNED_SHARE = 0.99
-_PURE = (Precision.FP32, Precision.FP16, Precision.INT8)
-
-
-def earned_precision(shares: PrecisionShares) -> Precision:
-    """The one precision that holds ≥ 99 % of both parameters and MACs; MIXED where there is none."""
-    for precision in _PURE:
-        if min(shares.parameters[precision.value], shares.macs[precision.value]) >= EARNED_SHARE:
-            return precision
-    return Precision.MIXED
 
 
 def require_promise(recipe: Recipe, inspection: Inspection) -> None:

@@ -19,6 +19,7 @@ from edgepress.artifact import Artifact, Format, Precision, PrecisionShares, Pro
 from edgepress.digests import remember_sha256
 from edgepress.errors import InputError, MissingRuntimeError, ProofError
 from edgepress.files import sha256_of_json, sha256_of_path, size_bytes
+from edgepress.inspection.earned import earned_precision
 from edgepress.inspection.inspection_onnx import inspect_onnx
 from edgepress.inspection.inspection_tflite import inspect_tflite
 from edgepress.inspection.layer import Inspection
@@ -34,7 +35,7 @@ from optimize.onnx_fp16_from_fp32 import onnx_fp16_from_fp32
 from optimize.onnx_qdq_from_fp32 import onnx_qdq_from_fp32
 from optimize.onnx_tensorrt_qdq_from_fp32 import onnx_tensorrt_qdq_from_fp32
 from optimize.onnx_validity import require_valid_onnx
-from optimize.precision import earned_precision, require_promise
+from optimize.precision import require_promise
 from optimize.recipe import RECIPES, Recipe, recipe_of_artifact
 from optimize.tflite_fp16_from_fp32 import tflite_fp16_from_fp32
 from optimize.tflite_int8_from_fp32 import tflite_int8_from_fp32

@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from benchmark.latency import Extent
 from benchmark.measurement import Results
@@ -21,25 +23,50 @@ ANYWHERE = (Runtime.ONNXRUNTIME, Runtime.ONNXRUNTIME_CUDA, Runtime.ONNXRUNTIME_T
 FOR_TENSORRT = (Runtime.ONNXRUNTIME_TENSORRT, Runtime.TENSORRT_RTX, Runtime.ONNXRUNTIME_EMULATION)
 
 
-def write_onnx(path: Path, noise: float) -> None:
-    """Logits = mean colours times weights; `noise` moves the weights."""
+def write_onnx(path: Path, noise: float, precision: Precision = Precision.FP32) -> None:
+    """Logits = mean colours times weights, computed in a precision; `noise` moves the weights."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
     rng = np.random.default_rng(3)
     weights = rng.normal(0, 1, (SIDE * SIDE * 3, CLASSES)) + noise * rng.normal(0, 1, (1, CLASSES))
+    nodes, tensors = _product(weights.astype(np.float32), precision)
     graph = helper.make_graph(
-        [
-            helper.make_node("Flatten", ["images"], ["flat"]),
-            helper.make_node("MatMul", ["flat", "w"], ["logits"]),
-        ],
+        [helper.make_node("Flatten", ["images"], ["flat"]), *nodes],
         "tiny",
         [helper.make_tensor_value_info("images", TensorProto.FLOAT, [None, SIDE, SIDE, 3])],
         [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [None, CLASSES])],
-        [numpy_helper.from_array(weights.astype(np.float32), "w")],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in tensors.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.save(model, str(path))
+
+
+def _product(weights: NDArray[np.float32], precision: Precision) -> tuple[list[Any], dict[str, Any]]:
+    """Nodes from "flat" to "logits", and the tensors that they need."""
+    from onnx import TensorProto, helper
+
+    node = helper.make_node
+    if precision is Precision.FP16:
+        return [
+            node("Cast", ["flat"], ["x"], to=TensorProto.FLOAT16),
+            node("MatMul", ["x", "w"], ["product"]),
+            node("Cast", ["product"], ["logits"], to=TensorProto.FLOAT),
+        ], {"w": weights.astype(np.float16)}
+    if precision is Precision.INT8:
+        scale = float(np.abs(weights).max()) / 127
+        return [
+            node("QuantizeLinear", ["flat", "x_scale", "zero"], ["xq"]),
+            node("DequantizeLinear", ["xq", "x_scale", "zero"], ["x"]),
+            node("DequantizeLinear", ["wq", "w_scale", "zero"], ["w"]),
+            node("MatMul", ["x", "w"], ["logits"]),
+        ], {
+            "wq": np.rint(weights / scale).astype(np.int8),
+            "w_scale": np.float32(scale),
+            "x_scale": np.float32(1 / 127),
+            "zero": np.int8(0),
+        }
+    return [node("MatMul", ["flat", "w"], ["logits"])], {"w": weights}
 
 
 def artifact(
@@ -68,11 +95,13 @@ def artifact(
 
 
 def make_tiny(parent: Path) -> Path:
-    """onnx-fp32, -fp16 and -int8 (their names only), one graph for TensorRT and one engine; data.npz."""
+    """onnx-fp32, -fp16 and -int8, one graph for TensorRT and one engine (its name only); data.npz."""
     folder = parent / "tiny"
     folder.mkdir()
-    for name, noise in (("onnx-fp32", 0), ("onnx-wf16_af16", 0), ("onnx-int8", 0.3), ("tensorrt-int8", 0.3)):
-        write_onnx(folder / f"{name}.onnx", noise)
+    write_onnx(folder / "onnx-fp32.onnx", 0)
+    write_onnx(folder / "onnx-wf16_af16.onnx", 0, Precision.FP16)
+    for name in ("onnx-int8", "tensorrt-int8"):
+        write_onnx(folder / f"{name}.onnx", 0.3, Precision.INT8)
     (folder / "engine-sm86-int8.plan").write_bytes(b"engine")
     manifest = Manifest(
         folder,

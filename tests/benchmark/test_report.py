@@ -140,7 +140,7 @@ def test_summary_names_the_best_speedup_and_its_cost(results: Results) -> None:
     first = summary(with_int8(base, FASTER, accuracy(0.98, 0.5)))[0]
     assert "onnx-int8 (INT8) runs 2.50 times as fast as onnx-fp32 on onnxruntime" in first
     assert "interval 2.40 to 2.60" in first
-    assert "at 100% of its size" in first
+    assert "at 34% of its size" in first
     assert "top-1 is 98.00 % on 200 pictures (-1.00 points, within chance (McNemar p = 0.5))" in first
 
 

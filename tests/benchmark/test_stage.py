@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmark import worker_process
-from benchmark.measurement import RESULTS, Basis, Results, Status
+from benchmark.measurement import RESULTS, Basis, Results, State, Status
 from benchmark.plan import Plan
 from benchmark.protocol import Block
 from benchmark.rows import ACCURACY_ONLY
@@ -66,8 +67,12 @@ def test_benchmark_folder_measures_every_row(request_: BenchmarkRequest) -> None
         assert row.peak_rss_bytes == row.memory.peak_rss_bytes
     fp16, int8 = ran["onnx-wf16_af16"], ran["onnx-int8"]
     assert fp16.accuracy is not None
-    assert fp16.accuracy.logits_identical
-    assert fp16.accuracy.logit_snr_db is None
+    assert fp16.accuracy.logit_snr_db is not None
+    assert fp16.accuracy.logit_snr_db > 50
+    assert [row.precision for row in (ran["onnx-fp32"], fp16, int8)] == [
+        *(Precision.FP32, Precision.FP16, Precision.INT8)
+    ]
+    assert all(row.promised is row.precision and row.shares is not None for row in ran.values())
     assert int8.accuracy is not None
     assert int8.accuracy.logit_snr_db is not None
     assert int8.speedup is not None
@@ -269,3 +274,32 @@ def test_benchmark_folder_measures_real_int8(digits_optimized: Path, copy_of: An
         assert row.evidence is not None
         assert "XNNPACK" in row.evidence
     assert int8.size_bytes < 0.3 * fp32.size_bytes
+
+
+def test_a_version_that_is_secretly_fp32_is_renamed_and_invalid(request_: BenchmarkRequest) -> None:
+    manifest = Manifest.load(request_.folder)
+    shutil.copy(request_.folder / "onnx-fp32.onnx", request_.folder / "onnx-int8.onnx")
+    lie = replace(manifest.get("onnx-int8"), sha256=manifest.get("onnx-fp32").sha256)
+    manifest.with_artifact(lie).save()
+    results = benchmark_folder(replace(request_, variants=("onnx-fp32", "onnx-int8")))
+    row = next(r for r in results.results if (r.artifact, r.status) == ("onnx-int8", Status.OK))
+    assert (row.promised, row.precision) == (Precision.INT8, Precision.FP32)
+    assert row.verdict is not None
+    assert row.verdict.state is State.INVALID
+    assert row.verdict.reasons == ("the manifest says int8, and its MACs are 100% fp32",)
+    assert results.invalid() == (row,)
+
+
+def test_a_results_file_that_was_edited_is_refused_and_measured_anew(request_: BenchmarkRequest) -> None:
+    small = replace(request_, variants=("onnx-fp32",))
+    results = benchmark_folder(small)
+    path = small.folder / RESULTS
+    text = path.read_text()
+    assert results.results[0].latency is not None
+    median = json.dumps(results.results[0].latency.median_ns)
+    path.write_text(text.replace(f'"median_ns": {median}', '"median_ns": 1.0'))
+    assert path.read_text() != text
+    with pytest.raises(InputError, match=r"was edited: its numbers are not those that were measured"):
+        Results.load(small.folder)
+    benchmark_folder(small)
+    assert Results.load(small.folder).key == results.key

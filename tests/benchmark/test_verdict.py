@@ -4,6 +4,7 @@ import pytest
 
 from benchmark.measurement import Basis, Latency, Result, Results, Speedup, State, Status
 from benchmark.verdict import verdict_of
+from edgepress.artifact import Precision
 
 STEADY = Speedup(2.0, (1.98, 2.02), "onnx-fp32", Basis.PAIRED, (2.0,))
 
@@ -69,6 +70,18 @@ def test_verdict_of_too_few_samples_is_invalid(row: Result) -> None:
     found = verdict_of(replace(row, latency=few))
     assert found is not None
     assert (found.state, found.reasons) == (State.INVALID, ("3 samples are too few for an interval",))
+
+
+def test_verdict_of_another_precision_than_the_manifests_is_invalid_with_or_without_times(
+    row: Result,
+) -> None:
+    lie = replace(row, promised=Precision.INT8)
+    for found in (verdict_of(lie), verdict_of(replace(lie, latency=None))):
+        assert found is not None
+        assert (found.state, found.reasons) == (
+            State.INVALID,
+            ("the manifest says int8, and its MACs are 100% fp32",),
+        )
 
 
 def test_a_row_without_times_has_no_verdict(row: Result) -> None:

@@ -16,6 +16,7 @@ from edgepress.artifact import Artifact, Format, Precision, Runtime, TensorSpec
 from edgepress.files import sha256_of_file, write_json
 from edgepress.manifest import Activation, Manifest, ModelCard
 from edgepress.preprocessing import Preprocessing, PreprocessMode
+from edgepress.seal import sealed
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 Scripts = Callable[[Path], tuple[Any, Any]]
@@ -127,7 +128,7 @@ def write_results() -> Callable[..., None]:
             "plan": {"thoroughness": "full"},
             "environment": {"machine": {"cpu": "one"}},
         }
-        write_json(folder / "results.json", {**value, **changes})
+        write_json(folder / "results.json", sealed({**value, **changes}))
 
     return write
 

@@ -70,3 +70,11 @@ def test_nan_in_results_is_damage(small: Path, write_results: Callable[..., None
     (small / "results.json").write_text(text.replace("500000.0", "NaN"))
     with pytest.raises(InputError, match="is damaged"):
         read_evidence(small, Runtime.ONNXRUNTIME)
+
+
+def test_results_that_were_edited_are_refused(small: Path, write_results: Callable[..., None]) -> None:
+    write_results(small, "0" * 64)
+    text = (small / "results.json").read_text()
+    (small / "results.json").write_text(text.replace("500000.0", "400000.0"))
+    with pytest.raises(InputError, match=r"was edited, or is of another edgepress\. Measure anew"):
+        read_evidence(small, Runtime.ONNXRUNTIME)

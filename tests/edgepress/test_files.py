@@ -87,11 +87,19 @@ def test_write_json_refuses_nan(tmp_path: Path) -> None:
     assert not (tmp_path / "a.json").exists()
 
 
-@pytest.mark.parametrize(("content", "message"), [(None, "No thing at"), ("{", "cannot be read")])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "No thing at"),
+        ("{", "cannot be read"),
+        ("[" * 100_000, "cannot be read"),
+        ("\udcff", "cannot be"),
+    ],
+)
 def test_read_json_names_what_is_wrong(tmp_path: Path, content: str | None, message: str) -> None:
     path = tmp_path / "a.json"
     if content is not None:
-        path.write_text(content)
+        path.write_text(content, errors="surrogateescape")
     with pytest.raises(InputError, match=message):
         read_json(path, "thing")
 

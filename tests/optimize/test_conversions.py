@@ -12,6 +12,7 @@ from onnx import numpy_helper
 
 from edgepress.artifact import Precision, Proof
 from edgepress.errors import InputError, ProofError
+from edgepress.inspection.earned import earned_precision
 from edgepress.inspection.inspection_onnx import inspect_onnx
 from edgepress.inspection.layer import Inspection, Layer
 from edgepress.inspection.onnx_graph import opset
@@ -21,7 +22,7 @@ from optimize.calibration_onnx import ranges_of_onnx
 from optimize.onnx_fp16_from_fp32 import onnx_fp16_from_fp32
 from optimize.onnx_qdq_from_fp32 import onnx_qdq_from_fp32
 from optimize.onnx_tensorrt_qdq_from_fp32 import onnx_tensorrt_qdq_from_fp32, quantize_weight
-from optimize.precision import earned_precision, require_promise
+from optimize.precision import require_promise
 from optimize.recipe import recipe_named
 
 MakeOnnx = Callable[..., Path]
