@@ -12,10 +12,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import tomllib
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
 import edgepress
+from benchmark.gate import Field, Quantity, requirement_of
+from benchmark.measurement import State
+from edgepress.artifact import Device, Format, Precision, Runtime
 from edgepress.cli.arguments import parse, parser_of
 from edgepress.cli.command import Command
 from edgepress.cli.commands import COMMANDS
@@ -158,6 +162,35 @@ def test_help_on_the_page_is_whole_and_fits(command: Command) -> None:
     purpose, _, block = text.partition("```text")
     assert purpose.strip().lower().rstrip(".") == command.purpose.lower()
     assert max(map(len, block.partition("\nexample")[0].splitlines())) <= 78
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_job_files_that_are_shown_have_keys_and_gates_that_exist(path: Path) -> None:
+    known = {command.name: {key.name for key in keys_of(command)} for command in COMMANDS}
+    for text in re.findall(r"^```toml\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE):
+        if text.startswith("--8<--"):
+            continue
+        document = tomllib.loads(text)
+        for stage in STAGES:
+            assert document.get(stage, {}).keys() <= known[stage]
+        for gate in document.get("benchmark", {}).get("require", []):
+            requirement_of(gate)
+
+
+def test_page_on_benchmarking_has_what_a_gate_can_say() -> None:
+    page = (DOCS / "benchmarking.md").read_text(encoding="utf-8")
+    table = "\n".join(line for line in page.splitlines() if line.startswith("| `"))
+    words = set(re.findall(r"`([a-z0-9_-]+)`", table))
+    assert {member.value for kind in (Field, Quantity) for member in kind} <= words
+    assert {member.value for kind in (Format, Precision, Runtime, Device) for member in kind} <= words
+    assert all(state.value.upper() in page for state in State)
+    assert "reference/results.schema.json" in page
+
+
+def test_workflow_that_is_shown_runs_valid_commands() -> None:
+    page = (DOCS / "benchmarking.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^ +- run: \.venv/bin/edgepress (.*)$", page, re.MULTILINE)
+    assert [parse(shlex.split(line)).command.name for line in lines] == ["run", "compare"]
 
 
 def test_readme_shows_commands() -> None:
