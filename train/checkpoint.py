@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edgepress.files import write_bytes
 from edgepress.record import from_json, to_json
-from train.history import History
+from train.history import History, Phase
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +46,33 @@ class Checkpoint:
         arrays |= {f"best_{i}": array for i, array in enumerate(self.best)}
         np.savez(content, **arrays)
         write_bytes(path, content.getvalue())
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """Where the state between epochs is kept, and what an interrupted training has left there.
+
+    Attributes:
+        path: The file.
+        key: SHA-256 of everything that the training depends on.
+        found: The state that it goes on from, or None.
+    """
+
+    path: Path
+    key: str
+    found: Checkpoint | None
+
+    def of(self, phase: Phase) -> Checkpoint | None:
+        """The state that this phase goes on from; None where another phase was interrupted, or none."""
+        return self.found if self.found is not None and self.found.history.phase is phase else None
+
+    def save(self, history: History, current: Arrays, best: Arrays) -> None:
+        """Keep the state after an epoch."""
+        Checkpoint(self.key, history, current, best).save(self.path)
+
+    def remove(self) -> None:
+        """Forget the state."""
+        self.path.unlink(missing_ok=True)
 
 
 def read_checkpoint(path: Path, key: str) -> Checkpoint | None:

@@ -143,12 +143,12 @@ class FeatureStore:
         except (sqlite3.Error, OSError) as error:
             if _is_damage(error):
                 raise InputError(
-                    f"The cached features in {self._path} are damaged ({error}). Give the same command again, "
-                    "or remove the file."
+                    f"The cached features in {self._path} are damaged ({error}). Give the same command "
+                    "again, or remove the file."
                 ) from error
             raise InputError(
-                f"The cached features in {self._path} cannot be used ({error}). Free some disk, end what keeps "
-                "the file open, or remove it."
+                f"The cached features in {self._path} cannot be used ({error}). Free some disk, end what "
+                "keeps the file open, or remove it."
             ) from error
 
 
