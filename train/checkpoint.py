@@ -82,19 +82,16 @@ def read_checkpoint(path: Path, key: str) -> Checkpoint | None:
     try:
         with np.load(path, allow_pickle=False) as archive:
             head = json.loads(archive["head"].tobytes())
-            found = Checkpoint(
-                str(head["key"]),
-                from_json(History, head["history"]),
-                _numbered(archive, "current_"),
-                _numbered(archive, "best_"),
-            )
+            if head["key"] != key:
+                logger.warning(
+                    "an unfinished training of other pictures or settings is dropped, and this one begins"
+                )
+                return None
+            history = from_json(History, head["history"])
+            return Checkpoint(key, history, _numbered(archive, "current_"), _numbered(archive, "best_"))
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         logger.warning("%s is damaged (%s); the training starts anew", path, error)
         return None
-    if found.key != key:
-        logger.warning("an unfinished training of other pictures or settings is dropped, and this one begins")
-        return None
-    return found
 
 
 def _numbered(archive: Any, prefix: str) -> Arrays:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import edgepress
-from edgepress.dataset import Dataset, open_data
+from edgepress.dataset import DIGITS, Dataset, open_data
 from edgepress.errors import InputError, MissingRuntimeError
 from edgepress.files import sha256_of_file, sha256_of_json
 from edgepress.labels import read_labels
@@ -250,7 +250,7 @@ def _labelled(request: TrainRequest) -> Dataset:
 
 def _require_no_empty_class(data: str, classes: tuple[str, ...]) -> None:
     """A class that was meant shall not be left out silently."""
-    if not Path(data).is_dir() or not classes:
+    if data == DIGITS or not Path(data).is_dir() or not classes:
         return
     folders = {path.name for path in Path(data).iterdir() if path.is_dir() and path.name[0] != "."}
     if empty := sorted(folders - set(classes)):

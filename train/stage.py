@@ -4,7 +4,7 @@ import logging
 import zipfile
 from pathlib import Path
 
-from edgepress.errors import InputError
+from edgepress.errors import InputError, ProofError
 from edgepress.files import make_folder
 from edgepress.lock import exclusive
 from edgepress.models.training_record import TrainingRecord, read_record
@@ -73,7 +73,11 @@ def _train(plan: Plan, progress: Progress) -> TrainingRecord:
     with FeatureStore(feature_file(plan, networks.convolutions), width) as store:
         history = fit_phases(plan, networks, store, unfinished, progress)
         record = _record(plan, history)
-        deliver(plan, networks, store, record, history)
+        try:
+            deliver(plan, networks, store, record, history)
+        except ProofError:
+            unfinished.remove()  # going on from there would come to the same end
+            raise
     unfinished.remove()
     return record
 

@@ -1,5 +1,7 @@
+import os
 import sqlite3
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -50,8 +52,15 @@ def test_feature_store_makes_a_damaged_file_anew(
     assert "made anew" in caplog.text
 
 
-def test_feature_store_with_a_damaged_page_is_made_anew(path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    damage_page(path)
+def cut_off(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+@pytest.mark.parametrize("spoil", [damage_page, cut_off])
+def test_feature_store_with_damaged_pages_is_made_anew(
+    path: Path, caplog: pytest.LogCaptureFixture, spoil: Callable[[Path], None]
+) -> None:
+    spoil(path)
     with FeatureStore(path, 64) as store:
         assert store.missing(NAMES) == tuple(NAMES)
         store.put(NAMES, VECTORS)
