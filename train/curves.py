@@ -61,14 +61,15 @@ def curves_svg(history: History, title: str) -> str:
         if history.count(Phase.FINE_TUNING):
             for axes in (loss, accuracy):
                 _mark_fine_tuning(axes, history.count(Phase.HEAD))
-        best = rows[history.best - 1]
+        best, late = rows[history.best - 1], 2 * history.best > len(rows)
         for axes, value in ((loss, best.validation_loss), (accuracy, 100 * best.validation_accuracy)):
             axes.axvline(history.best, color=_BEST, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
             axes.plot([history.best], [value], "o", color=_VALIDATION, markersize=8, zorder=4)
             axes.annotate(
                 f"epoch {history.best}: {value:.3g}",
                 (history.best, value),
-                xytext=(8, 8),
+                xytext=(-8 if late else 8, 8),
+                ha="right" if late else "left",  # so that it stays within the panel
                 textcoords="offset points",
                 color=_VALIDATION,
                 fontweight="bold",
