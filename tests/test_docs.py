@@ -127,9 +127,10 @@ def test_every_message_stands_in_one_group() -> None:
 
 
 def commands_of(path: Path) -> list[str]:
-    """The lines of code blocks that begin with `edgepress`, without their comments."""
-    lines = re.findall(r"^    (edgepress [a-z].*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
-    return [line for line in lines if "COMMAND" not in line]
+    """The lines of code blocks that begin with `edgepress`, up to where the shell takes over."""
+    text = re.sub(r" \\\n +", " ", path.read_text(encoding="utf-8"))  # a line that goes on
+    lines = re.findall(r"^    (edgepress [a-z].*)$", text, re.MULTILINE)
+    return [line.partition(" > ")[0] for line in lines if "COMMAND" not in line]
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
@@ -156,12 +157,19 @@ def test_calls_that_are_shown_fit_the_functions(path: Path) -> None:
 def test_help_on_the_page_is_whole_and_fits(command: Command) -> None:
     page = cli_page()
     text = page.partition(f"## edgepress {command.name}\n")[2].partition("\n## ")[0]
-    assert "\nexample" in text
-    options = [o for action in parser_of(command)._actions for o in action.option_strings]
-    assert all(option in text for option in options)
-    purpose, _, block = text.partition("```text")
+    assert all(f"\n    {example}\n" in text for example in command.examples)
+    purpose, _, rest = text.partition("```text")
+    usage, _, table = rest.partition("```")
     assert purpose.strip().lower().rstrip(".") == command.purpose.lower()
-    assert max(map(len, block.partition("\nexample")[0].splitlines())) <= 78
+    assert max(map(len, usage.splitlines())) <= 78
+    for action in parser_of(command)._actions:
+        names = action.option_strings
+        if not {"--help", "--quiet", "--verbose", "--json"} & set(names):
+            name = names[-1] if names else str(action.metavar)
+            assert action.help
+            assert name in usage
+            anchor = name.removeprefix("--") if names else action.dest
+            assert table.count(f'id="{command.name}.{anchor}"') == 1
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
