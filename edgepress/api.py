@@ -229,6 +229,7 @@ def benchmark(
     threads: int | None = None,
     limit: int | None = None,
     seed: int = 0,
+    again: bool = False,
     progress: Progress = silent,
 ) -> "Results":
     """Measure latency, memory and accuracy of each version against FP32, and write results and report.
@@ -242,6 +243,7 @@ def benchmark(
         threads: Of every runtime; None for all cores.
         limit: Evaluate at most so many pictures.
         seed: Of the order of blocks, the draw of pictures and the bootstrap.
+        again: Measure also if the results that are there are of the same things.
         progress: Told about rows.
 
     Returns:
@@ -270,6 +272,7 @@ def benchmark(
         threads=threads,
         limit=limit,
         seed=seed,
+        again=again,
     )
     results = benchmark_folder(request, progress)
     refresh_report(request.folder)
