@@ -5,11 +5,13 @@ import pytest
 
 from edgepress.artifact import Runtime
 from edgepress.errors import ProofError
+from edgepress.models.keras_import import import_keras
 from edgepress.models.vgg16 import VGG16_DIGITS, Style, build
 from edgepress.models.weights import draw_random
 from edgepress.preprocessing import Preprocessing, PreprocessMode
+from export.logits import logits_model
 from export.onnx_from_keras import onnx_from_keras
-from export.smoke import smoke_check, smoke_input, smooth_picture
+from export.smoke import floor_db, smoke_check, smoke_input, smooth_picture
 
 
 def test_smooth_picture_is_seeded_smooth_and_unlike_its_mirror_images() -> None:
@@ -31,3 +33,33 @@ def test_smoke_check_passes_the_genuine_file_and_no_other(tmp_path: Path) -> Non
     assert smoke_check(tmp_path / "m.onnx", Runtime.ONNXRUNTIME, images, reference).snr_db > 100
     with pytest.raises(ProofError, match=r"m\.onnx does not give the logits of its reference: SNR"):
         smoke_check(tmp_path / "m.onnx", Runtime.ONNXRUNTIME, images[:, ::-1].copy(), reference)
+
+
+def test_floor_db_is_100_for_a_network_whose_classes_differ() -> None:
+    network = build(VGG16_DIGITS, Style.SEQUENTIAL)
+    draw_random(network, 1)
+    images = smoke_input(Preprocessing(PreprocessMode.TF, 32, 32), seed=0)
+    assert floor_db(np.asarray(logits_model(network).network(images))) == 100
+    assert floor_db(np.zeros((1, 3), np.float32)) == 100  # nothing to be granted
+
+
+def test_floor_db_is_lower_where_classes_hardly_differ_and_still_tells_a_wrong_file(tmp_path: Path) -> None:
+    """Two logits that differ by a thousandth of themselves cannot be computed to 100 dB in FP32."""
+    keras = import_keras()
+    keras.utils.set_random_seed(0)
+    layers = keras.layers
+    stack = (layers.Conv2D(16, 3, activation="relu"), layers.GlobalAveragePooling2D(), layers.Dense(2))
+    network = keras.Sequential([keras.Input((32, 32, 3)), *stack])
+    kernel, _ = network.layers[-1].get_weights()
+    network.layers[-1].set_weights([np.repeat(kernel[:, :1], 2, axis=1) * (1, 1.001), np.zeros(2)])
+    images = smoke_input(Preprocessing(PreprocessMode.TF, 32, 32), seed=0)
+    reference = np.asarray(network(images))
+    least_db = floor_db(reference)
+    assert 45 < least_db < 55
+    onnx_from_keras(network, tmp_path / "m.onnx")
+    assert smoke_check(tmp_path / "m.onnx", Runtime.ONNXRUNTIME, images, reference).snr_db >= least_db
+    kernel, bias = network.layers[0].get_weights()
+    network.layers[0].set_weights([0.98 * kernel, bias])  # a layer whose scale is off by 2 %
+    onnx_from_keras(network, tmp_path / "wrong.onnx")
+    with pytest.raises(ProofError, match=rf"wanted {least_db:.0f} dB"):
+        smoke_check(tmp_path / "wrong.onnx", Runtime.ONNXRUNTIME, images, reference)
