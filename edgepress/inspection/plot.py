@@ -5,7 +5,7 @@ from typing import Any
 
 from edgepress.errors import InputError, MissingRuntimeError
 from edgepress.files import atomic_path
-from edgepress.inspection.blocks import block_name, blocks_of
+from edgepress.inspection.blocks import block_names
 from edgepress.inspection.layer import Inspection, Layer
 
 SUFFIXES = (".svg", ".png")
@@ -74,8 +74,9 @@ def _draw(figure: Any, name: str, inspection: Inspection) -> None:
 
 def _colours(inspection: Inspection) -> list[str]:
     """A colour per layer, by block."""
-    names = [block.name for block in blocks_of(inspection)]
-    return [_COLOURS[names.index(block_name(layer)) % len(_COLOURS)] for layer in inspection.layers]
+    names = block_names(inspection)
+    order = list(dict.fromkeys(names))
+    return [_COLOURS[order.index(name) % len(_COLOURS)] for name in names]
 
 
 def _elements(layer: Layer) -> int:

@@ -1,5 +1,6 @@
 """What the user points at (a model by name, a file, an artifact of a folder), and how it is opened."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,13 +80,19 @@ def _manifest_beside(path: Path) -> Artifact | None:
 
 
 def _of_file(path: Path, artifact: Artifact | None) -> Subject:
+    if path.is_dir() and artifact is None:
+        raise InputError(
+            f"{path} is a folder without {MANIFEST}: wanted a .keras, .onnx or .tflite file, or a folder "
+            "that `edgepress export` wrote."
+        )
     size = artifact.size_bytes if artifact is not None else path.stat().st_size if path.is_file() else None
     notes = _notes(artifact)
     try:
         if path.suffix == ".keras":
             return Subject(path.name, size, inspect_keras(load_keras_file(read_keras_file(path))), notes)
         if path.suffix == ".onnx":
-            return Subject(path.name, size, inspect_onnx(path), notes)
+            found = inspect_onnx(path)
+            return Subject(path.name, size, found, (*notes, *_beside(path, found)))
         if path.suffix == ".tflite":
             return Subject(path.name, size, inspect_tflite(path), notes)
     except ImportError as error:
@@ -96,6 +103,14 @@ def _of_file(path: Path, artifact: Artifact | None) -> Subject:
         f"{path} is nothing that edgepress can look into: a .keras, .onnx or .tflite file is wanted, or an "
         "artifact of a folder with a manifest.json."
     )
+
+
+def _beside(path: Path, inspection: Inspection) -> Iterator[str]:
+    """Where a model keeps its weights, if not in its file."""
+    for name in inspection.weight_files:
+        file = path.parent / name
+        state = f"{file.stat().st_size / 1e6:.1f} MB" if file.is_file() else "which is missing"
+        yield f"Keeps weights in {name}, {state}. Inspection reads shapes only and does not need it."
 
 
 def _notes(artifact: Artifact | None) -> tuple[str, ...]:
