@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from edgepress.inspection.layer import Inspection, Layer
 
 # The first numbered part of a name that has more behind it: block1_conv1, block5a_dwconv, conv2_block1_1_conv
-# (ResNet's stage conv2), convnext_tiny_stage_0_…, expanded_conv_3_project (MobileNetV3), layer1.0/conv1 (PyTorch).
-# Not conv2d_17 and not conv1/Conv2D, which number the layers themselves.
+# (ResNet's stage conv2), convnext_tiny_stage_0_…, expanded_conv_3_project (MobileNetV3), layer1.0/conv1
+# (PyTorch). Not conv2d_17 and not conv1/Conv2D, which number the layers themselves.
 _BLOCK = re.compile(
     r"(?<![a-z0-9_])(?:"
     r"(?P<block>(?:[a-z]+_)*(?:block|stage|layer|mixed)_?\d+)[a-z]?[_./]"

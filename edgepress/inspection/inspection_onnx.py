@@ -37,6 +37,8 @@ _UNREAD = frozenset(
         *("FusedConv", "FusedMatMul", "FusedGemm", "Einsum", "LSTM", "GRU", "RNN", "Attention"),
     }
 )
+# Protobuf gives a name that is no UTF-8 as bytes.
+_NO_TEXT = "a name in it is no text"
 _QUANTIZERS = frozenset({"QuantizeLinear", "DequantizeLinear"})
 
 
@@ -52,7 +54,7 @@ def inspect_onnx(path: Path) -> Inspection:
     try:
         return _read(path)
     except UnicodeDecodeError as error:
-        raise _not_sound(path, "a name in it is no text") from error
+        raise _not_sound(path, _NO_TEXT) from error
 
 
 def _read(path: Path) -> Inspection:
@@ -73,7 +75,7 @@ def _read(path: Path) -> Inspection:
         tuple(_spec(value) for value in graph.output),
         (*reader.uncounted, *unread),
         reader.unlisted(),
-        external_files(stored),
+        tuple(map(str, external_files(stored))),
     )
 
 
@@ -93,8 +95,12 @@ def _require_sound(graph: "onnx.GraphProto", path: Path) -> None:
     """Check what is read here and what the shape inference does not check.
 
     Raises:
-        InputError: A layer without operands or result, a weight with a negative size.
+        InputError: A layer without operands or result, a weight with a negative size, a name that is no text.
     """
+    named = (*graph.input, *graph.output, *graph.node, *graph.initializer)
+    results = (name for node in graph.node for name in node.output)
+    if any(isinstance(name, bytes) for name in (*(item.name for item in named), *results)):
+        raise _not_sound(path, _NO_TEXT)
     for node in graph.node:
         if not node.output or (weighted_op(node) is not None and len(node.input) < 2):
             raise _not_sound(path, f"node {node.name!r} ({node.op_type}) lacks inputs or outputs")

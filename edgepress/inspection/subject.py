@@ -15,7 +15,7 @@ from edgepress.manifest import MANIFEST, Manifest
 from edgepress.models.keras_file import load_keras_file, read_keras_file
 from edgepress.models.vgg16 import VGG16, VGG16_DIGITS
 
-_ARCHITECTURES = {architecture.name: architecture for architecture in (VGG16, VGG16_DIGITS)}
+ARCHITECTURES = {architecture.name: architecture for architecture in (VGG16, VGG16_DIGITS)}
 
 _NOT_TOLD = {
     Format.ENGINE: "Its layers are not told: an engine opens on its GPU only.",
@@ -49,17 +49,21 @@ def look_into(text: str, variant: str | None = None) -> Subject:
         variant: Id of the artifact, for a folder.
 
     Raises:
-        InputError: There is no such thing, it is damaged, or a folder without `variant`.
+        InputError: There is no such thing, it is damaged, a folder without `variant`, or the reverse.
         MissingRuntimeError: What reads the file is not installed.
     """
-    if text in _ARCHITECTURES:
-        return Subject(text, None, inspect_architecture(_ARCHITECTURES[text]))
     path = Path(text)
     if (path / MANIFEST).is_file():
         return _of_folder(Manifest.load(path), variant)
+    if variant is not None:
+        raise InputError(
+            f"--variant names an artifact of a folder, and {text} is none with a {MANIFEST}. Leave it out."
+        )
+    if text in ARCHITECTURES:
+        return Subject(text, None, inspect_architecture(ARCHITECTURES[text]))
     if not path.exists():
         if not path.suffix:
-            raise unknown_choice("model", text, (*_ARCHITECTURES, "FILE", "DIR"))
+            raise unknown_choice("model", text, (*ARCHITECTURES, "FILE", "DIR"))
         raise InputError(f"There is no file at {path}. Check the path.")
     return _of_file(path, _manifest_beside(path))
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Row = tuple[str, ...]
 _ABSENT = "–"
 _SHOWN_UNCOUNTED = 5
-_NAME_LENGTH = 40
+_NAME_LENGTH = 35
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,9 +50,10 @@ def _run(arguments: argparse.Namespace, progress: Progress) -> Outcome:  # noqa:
 
 def _other(arguments: argparse.Namespace) -> "Subject":
     """What --compare names: an artifact of the same folder, or anything that can be looked into."""
-    from edgepress.inspection.subject import look_into
+    from edgepress.inspection.subject import ARCHITECTURES, look_into
 
-    if arguments.variant is not None and not Path(arguments.compare).exists():
+    known = arguments.compare in ARCHITECTURES or Path(arguments.compare).exists()
+    if arguments.variant is not None and not known:
         return look_into(arguments.model, arguments.compare)
     return look_into(arguments.compare)
 
