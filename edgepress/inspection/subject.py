@@ -99,7 +99,7 @@ def _of_file(path: Path, artifact: Artifact | None) -> Subject:
             return Subject(path.name, size, found, (*notes, *_beside(path, found)))
         if path.suffix == ".tflite":
             return Subject(path.name, size, inspect_tflite(path), notes)
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise MissingRuntimeError(str(error.name), "cpu") from error
     if artifact is not None and artifact.format in _NOT_TOLD:
         return Subject(path.name, size, None, (*notes, _NOT_TOLD[artifact.format]))

@@ -39,10 +39,10 @@ def _require_index(index: int, length: int, what: str) -> None:
     """Check an index, which the flatbuffer's reader follows wherever it leads.
 
     Raises:
-        IndexError: It is out of range.
+        ValueError: It is out of range.
     """
     if not 0 <= index < length:
-        raise IndexError(f"{what} {index} of {length}")
+        raise ValueError(f"{what} {index} of {length}")
 
 
 class TfliteModel:
@@ -85,7 +85,7 @@ class TfliteModel:
         """The tensor of that index.
 
         Raises:
-            IndexError: There is none.
+            ValueError: There is none.
         """
         _require_index(index, self.graph.TensorsLength(), "tensor")
         return self.graph.Tensors(index)

@@ -205,3 +205,14 @@ def test_look_into_says_where_an_onnx_file_keeps_its_weights(digits_folder: Path
     assert subject.notes[0].startswith("Keeps weights in w.bin, which is missing.")
     assert subject.inspection is not None
     assert subject.inspection.parameters == inspect_architecture(VGG16_DIGITS).parameters
+
+
+def test_look_into_does_not_call_a_broken_package_missing(
+    digits_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(path: Path) -> None:
+        raise ImportError("libonnx.so: wrong ELF class")
+
+    monkeypatch.setattr("edgepress.inspection.subject.inspect_onnx", broken)
+    with pytest.raises(ImportError, match="wrong ELF class"):
+        look_into(str(digits_folder / "onnx-fp32.onnx"))

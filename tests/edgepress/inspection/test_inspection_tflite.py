@@ -165,23 +165,33 @@ def test_values_that_belong_to_no_layer_are_counted_apart(digits_folder: Path, t
     assert inspect_tflite(changed(source, tmp_path / "o.tflite", orphan)).unlisted == 9 * 3 * 16
 
 
-def test_a_bias_in_fp16_counts_as_it_is_stored(digits_optimized: Path, tmp_path: Path) -> None:
+def test_a_bias_in_fp16_counts_as_it_is_stored(digits_folder: Path, tmp_path: Path) -> None:
     """The converter puts a DEQUANTIZE before each tensor in FP16, biases too where it stores them so."""
-    source = digits_optimized / "tflite-wf16_af32.tflite"
+    source = digits_folder / "tflite-fp32.tflite"
 
     def store_in_fp16(model: Any) -> None:
         from ai_edge_litert import schema_py_generated as schema
 
         graph = model.subgraphs[0]
-        dequantize = next(i for i, code in enumerate(model.operatorCodes) if code.builtinCode == 6)
         bias = next(op.inputs[2] for op in graph.operators if len(op.inputs) == 3)
-        values, half, maker = schema.BufferT(), schema.TensorT(), schema.OperatorT()
+        values, half, maker, code = (
+            schema.BufferT(),
+            schema.TensorT(),
+            schema.OperatorT(),
+            schema.OperatorCodeT(),
+        )
         values.data = [0] * (2 * int(graph.tensors[bias].shape[0]))
-        model.buffers.append(values)
         half.name, half.type, half.shape = b"half", schema.TensorType.FLOAT16, graph.tensors[bias].shape
-        half.buffer, graph.tensors[bias].buffer = len(model.buffers) - 1, 0
+        half.buffer, graph.tensors[bias].buffer = len(model.buffers), 0
+        code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.DEQUANTIZE
+        maker.opcodeIndex, maker.inputs, maker.outputs = (
+            len(model.operatorCodes),
+            [len(graph.tensors)],
+            [int(bias)],
+        )
+        model.buffers.append(values)
+        model.operatorCodes.append(code)
         graph.tensors.append(half)
-        maker.opcodeIndex, maker.inputs, maker.outputs = dequantize, [len(graph.tensors) - 1], [int(bias)]
         graph.operators.insert(0, maker)
 
     before, after = (
