@@ -59,7 +59,7 @@ report: setup ## write report.md and report.html again from results.json
 
 docs: setup ## the documentation site in out/site, and the pages that are made from the code
 	@$(BIN)/python -m edgepress.inspection.vgg16_page docs
-	@COLUMNS=100 $(BIN)/python -m edgepress.cli.reference_page docs
+	@$(BIN)/python -m edgepress.cli.reference_page docs
 	@$(BIN)/python -m benchmark.results_schema docs/reference
 	@$(BIN)/python -m mkdocs build --quiet --strict
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from benchmark.measurement import RESULTS, Result, Results, Status
+from benchmark.measurement import RESULTS, Result, Results, State, Status
 from edgepress.artifact import Device, Runtime
 from edgepress.errors import NotComparableError
 
@@ -23,6 +23,7 @@ class Course(str, Enum):
 
     WORSE = "worse"
     GONE = "gone"  # the row ran in OLD and did not in NEW
+    UNSURE = "unsure"  # a time changed, but one of the two was disturbed
     BETTER = "better"
     NEW = "new"
     SAME = "same"
@@ -43,6 +44,7 @@ class Quantity(str, Enum):
 
 
 _BY_FACTOR = frozenset({Quantity.LATENCY, Quantity.SPEEDUP, Quantity.PEAK, Quantity.SIZE})
+_TIMES = frozenset({Quantity.LATENCY, Quantity.SPEEDUP})
 _LESS_IS_BETTER = frozenset({Quantity.LATENCY, Quantity.PEAK, Quantity.SIZE})
 
 
@@ -106,7 +108,8 @@ def results_at(path: Path) -> Results:
 def changes_of(old: Results, new: Results, tolerance: Tolerance) -> tuple[Change, ...]:
     """Every quantity of every row: what became worse first, and of that the largest change.
 
-    A change of latency or speed-up counts only if the 95 % intervals of both runs lie apart, too.
+    A change of latency or speed-up counts only if the 95 % intervals of both runs lie apart, and if neither
+    run was disturbed.
 
     Raises:
         NotComparableError: Another machine, model, boundary, protocol, batch or set of pictures, or no row
@@ -183,7 +186,17 @@ def _quantities(old: Result, new: Result, tolerance: Tolerance) -> Iterator[Chan
         one, other = before[quantity], after[quantity]
         if one is not None and other is not None:
             course, bucket = _judged(quantity, one, other, tolerance)
+            if quantity in _TIMES and course is not Course.SAME and (doubt := _doubt(old, new)):
+                course, bucket = Course.UNSURE, f"{bucket}, but {doubt}"
             yield Change(*_place(new)[:3], quantity, one.value, other.value, course, bucket)
+
+
+def _doubt(old: Result, new: Result) -> str | None:
+    """Which of the two is not VALID; None if both are."""
+    for name, row in (("OLD", old), ("NEW", new)):
+        if row.verdict is not None and row.verdict.state is not State.VALID:
+            return f"{name} is {row.verdict.state.value}: {'; '.join(row.verdict.reasons)}"
+    return None
 
 
 @dataclass(frozen=True)

@@ -39,14 +39,18 @@ def _false_promise(result: Result) -> str:
 def _disturbance(latency: Latency) -> list[str]:
     if latency.others_cpu is None or latency.others_cpu <= _OTHERS_CPU:
         return []
-    return [f"other processes took {latency.others_cpu:.0%} of the CPU meanwhile: measure on a quiet machine"]
+    return [
+        f"other processes took {latency.others_cpu:.0%} of the CPU meanwhile: "
+        "measure --again on a quiet machine"
+    ]
 
 
 def _width(result: Result) -> list[str]:
     if result.speedup is None or relative_width(result.speedup) <= _WIDE_INTERVAL:
         return []
     return [
-        f"the 95 % interval is wider than {_WIDE_INTERVAL:.0%} of the speed-up: measure on a quiet machine"
+        f"the 95 % interval is wider than {_WIDE_INTERVAL:.0%} of the speed-up: "
+        "measure --again on a quiet machine"
     ]
 
 

@@ -82,7 +82,7 @@ def bundle_folder(request: BundleRequest, progress: Progress = silent) -> Bundle
         ProofError: The bundle does not verify.
     """
     if not request.max_drop >= 0:
-        raise InputError(f"A largest loss of 0 points or more is wanted, not {request.max_drop}.")
+        raise InputError(f"--max-drop wants 0 points or more. Received: {request.max_drop}.")
     target = bundle_target_of(request.target)
     with exclusive(request.folder):
         manifest = Manifest.load(request.folder)

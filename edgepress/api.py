@@ -63,14 +63,14 @@ def train(
         out: The `.keras` file; its history and learning curves are written beside it.
         model: Whose convolutions: "vgg16" or "vgg16-digits".
         weights: "imagenet", "random" or a file; None for the model's own.
-        trainable_blocks: Last blocks of convolutions to train, too; 0 freezes all.
+        trainable_blocks: Last blocks of convolutions to train, too, after the head; 0 freezes all.
         pooling: Over the last feature map: "average", "max" or "flatten".
         hidden: Width of the new hidden layer; 0 for none.
         dropout: Share in [0, 1) of its outputs.
-        epochs: At most.
+        epochs: At most, of the head, and again of fine-tuning.
         patience: Epochs without a lower validation loss after which it stops; 0 for never.
         batch: Pictures a step.
-        learning_rate: Of Adam; None for 0.001, or 0.0001 with `trainable_blocks`.
+        learning_rate: Of Adam for the head, None for 0.001; fine-tuning goes on with a tenth of it.
         validation: Share of the pictures that chooses the epoch and does not train.
         augment: Random views of each training picture beside itself.
         labels: Text file with the class names in the order of the outputs.
@@ -229,6 +229,7 @@ def benchmark(
     threads: int | None = None,
     limit: int | None = None,
     seed: int = 0,
+    again: bool = False,
     progress: Progress = silent,
 ) -> "Results":
     """Measure latency, memory and accuracy of each version against FP32, and write results and report.
@@ -242,6 +243,7 @@ def benchmark(
         threads: Of every runtime; None for all cores.
         limit: Evaluate at most so many pictures.
         seed: Of the order of blocks, the draw of pictures and the bootstrap.
+        again: Measure also if the results that are there are of the same things.
         progress: Told about rows.
 
     Returns:
@@ -270,6 +272,7 @@ def benchmark(
         threads=threads,
         limit=limit,
         seed=seed,
+        again=again,
     )
     results = benchmark_folder(request, progress)
     refresh_report(request.folder)

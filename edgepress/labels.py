@@ -21,7 +21,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
         raise InputError(f"{path}: one class name a line is wanted, and a line is empty. Check --labels.")
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise InputError(f"{path}: every class needs a name of its own, and {twice!r} is there twice.")
+        raise InputError(f"{path}: every class needs its own name, and {twice!r} is there twice. Rename one.")
     return names
 
 

@@ -23,16 +23,33 @@ class Isa(str, Enum):
 
 @lru_cache(maxsize=1)
 def cpu_flags() -> frozenset[str]:
-    """Feature flags of /proc/cpuinfo ("flags" on x86, "Features" on ARM); empty elsewhere."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return frozenset()
-    for line in text.splitlines():
+    """Feature flags of /proc/cpuinfo; empty where the system does not tell."""
+    return cpu_flags_of(_cpuinfo())
+
+
+def cpu_flags_of(cpuinfo: str) -> frozenset[str]:
+    """The feature flags in a text as of /proc/cpuinfo ("flags" on x86, "Features" on ARM)."""
+    return frozenset(_field_of(cpuinfo, "flags", "Features").split())
+
+
+def cpu_model_of(cpuinfo: str) -> str | None:
+    """The marketing name of the CPU in a text as of /proc/cpuinfo; None on most ARM systems."""
+    return _field_of(cpuinfo, "model name") or None
+
+
+def _field_of(cpuinfo: str, *names: str) -> str:
+    for line in cpuinfo.splitlines():
         name, _, value = line.partition(":")
-        if name.strip() in {"flags", "Features"}:
-            return frozenset(value.split())
-    return frozenset()
+        if name.strip() in names:
+            return value.strip()
+    return ""
+
+
+def _cpuinfo() -> str:
+    try:
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 def host_isa() -> Isa:
@@ -89,15 +106,7 @@ def memory_bytes() -> int | None:
 
 def cpu_model() -> str:
     """Marketing name of the CPU, or the architecture where the system does not tell."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return platform.processor() or platform.machine()
-    for line in text.splitlines():
-        name, _, value = line.partition(":")
-        if name.strip() == "model name":
-            return value.strip()
-    return platform.machine()
+    return cpu_model_of(_cpuinfo()) or platform.processor() or platform.machine()
 
 
 @dataclass(frozen=True)

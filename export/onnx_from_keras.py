@@ -53,7 +53,9 @@ def onnx_from_keras(network: "keras.Model", path: Path) -> None:
     try:
         onnx.checker.check_model(str(path), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ProofError(f"The ONNX file of {network.name} is not valid: {error}") from error
+        raise ProofError(
+            f"The ONNX file of {network.name} is not valid ({error}). Leave ONNX out with --format."
+        ) from error
 
 
 def _architecture(network: "keras.Model") -> "onnx.ModelProto":
@@ -133,7 +135,11 @@ def _layer_names(model: "keras.Model") -> frozenset[str]:
 def _require_standard(model: "onnx.ModelProto") -> None:
     foreign = sorted({f"{node.domain}.{node.op_type}" for node in model.graph.node if node.domain})
     if foreign:
-        raise ProofError(f"Operations outside of ONNX' standard domain would be left: {', '.join(foreign)}.")
+        names = ", ".join(foreign)
+        raise ProofError(
+            f"Operations outside of ONNX' standard domain would be left: {names}. "
+            "Leave ONNX out with --format."
+        )
     kept = [opset for opset in model.opset_import if not opset.domain]  # tf2onnx declares unused domains
     del model.opset_import[:]
     model.opset_import.extend(kept)

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from edgepress.errors import MissingRuntimeError
 
+VIEWS_VERSION = 1  # another one for every change that gives other views: cached features depend on it
 _LEAST_SIDE_SHARE = 0.8
 _BRIGHTNESS = 0.2
 

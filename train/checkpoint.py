@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edgepress.files import write_bytes
 from edgepress.record import from_json, to_json
-from train.history import History
+from train.history import History, Phase
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +48,33 @@ class Checkpoint:
         write_bytes(path, content.getvalue())
 
 
+@dataclass(frozen=True)
+class Unfinished:
+    """Where the state between epochs is kept, and what an interrupted training has left there.
+
+    Attributes:
+        path: The file.
+        key: SHA-256 of everything that the training depends on.
+        found: The state that it goes on from, or None.
+    """
+
+    path: Path
+    key: str
+    found: Checkpoint | None
+
+    def of(self, phase: Phase) -> Checkpoint | None:
+        """The state that this phase goes on from; None where another phase was interrupted, or none."""
+        return self.found if self.found is not None and self.found.history.phase is phase else None
+
+    def save(self, history: History, current: Arrays, best: Arrays) -> None:
+        """Keep the state after an epoch."""
+        Checkpoint(self.key, history, current, best).save(self.path)
+
+    def remove(self) -> None:
+        """Forget the state."""
+        self.path.unlink(missing_ok=True)
+
+
 def read_checkpoint(path: Path, key: str) -> Checkpoint | None:
     """The checkpoint of the same training, or None: there is none, or it is damaged or of another one."""
     if not path.is_file():
@@ -55,19 +82,16 @@ def read_checkpoint(path: Path, key: str) -> Checkpoint | None:
     try:
         with np.load(path, allow_pickle=False) as archive:
             head = json.loads(archive["head"].tobytes())
-            found = Checkpoint(
-                str(head["key"]),
-                from_json(History, head["history"]),
-                _numbered(archive, "current_"),
-                _numbered(archive, "best_"),
-            )
+            if head["key"] != key:
+                logger.warning(
+                    "an unfinished training of other pictures or settings is dropped, and this one begins"
+                )
+                return None
+            history = from_json(History, head["history"])
+            return Checkpoint(key, history, _numbered(archive, "current_"), _numbered(archive, "best_"))
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         logger.warning("%s is damaged (%s); the training starts anew", path, error)
         return None
-    if found.key != key:
-        logger.warning("an unfinished training of other pictures or settings is dropped, and this one begins")
-        return None
-    return found
 
 
 def _numbered(archive: Any, prefix: str) -> Arrays:

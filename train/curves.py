@@ -1,10 +1,11 @@
 """Learning curves as a picture."""
 
 import io
+from importlib.util import find_spec
 from typing import Any
 
 from edgepress.errors import MissingRuntimeError
-from train.history import History
+from train.history import History, Phase
 
 _TRAINING, _VALIDATION, _BEST = "#0072b2", "#d55e00", "#5a6675"
 _STYLE: Any = {
@@ -22,8 +23,20 @@ _STYLE: Any = {
 }
 
 
+def require_matplotlib() -> None:
+    """Find out before a training whether its curves can be drawn.
+
+    Raises:
+        MissingRuntimeError: matplotlib is not installed.
+    """
+    if find_spec("matplotlib") is None:
+        raise MissingRuntimeError("matplotlib", "report")
+
+
 def curves_svg(history: History, title: str) -> str:
-    """Loss and accuracy over the epochs, of training and validation, with the best epoch marked: SVG text.
+    """Loss and accuracy over the epochs, of training and validation: SVG text.
+
+    The best epoch is marked, and where fine-tuning begins.
 
     Raises:
         MissingRuntimeError: matplotlib is not installed.
@@ -45,14 +58,18 @@ def curves_svg(history: History, title: str) -> str:
             [100 * e.accuracy for e in rows],
             [100 * e.validation_accuracy for e in rows],
         )
-        best = rows[history.best - 1]
+        if history.count(Phase.FINE_TUNING):
+            for axes in (loss, accuracy):
+                _mark_fine_tuning(axes, history.count(Phase.HEAD))
+        best, late = rows[history.best - 1], 2 * history.best > len(rows)
         for axes, value in ((loss, best.validation_loss), (accuracy, 100 * best.validation_accuracy)):
             axes.axvline(history.best, color=_BEST, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
             axes.plot([history.best], [value], "o", color=_VALIDATION, markersize=8, zorder=4)
             axes.annotate(
                 f"epoch {history.best}: {value:.3g}",
                 (history.best, value),
-                xytext=(8, 8),
+                xytext=(-8 if late else 8, 8),
+                ha="right" if late else "left",  # so that it stays within the panel
                 textcoords="offset points",
                 color=_VALIDATION,
                 fontweight="bold",
@@ -61,6 +78,21 @@ def curves_svg(history: History, title: str) -> str:
         stream = io.StringIO()
         figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
     return stream.getvalue()
+
+
+def _mark_fine_tuning(axes: Any, head_epochs: int) -> None:
+    """A line between the last epoch of the head alone and the first one with convolutions."""
+    place = head_epochs + 0.5
+    axes.axvline(place, color=_BEST, linewidth=0.9, linestyle=":", zorder=1)
+    axes.annotate(
+        "fine-tuning",
+        (place, 0),
+        xycoords=("data", "axes fraction"),
+        xytext=(4, 4),
+        textcoords="offset points",
+        color=_BEST,
+        fontsize=8,
+    )
 
 
 def _panel(axes: Any, title: str, training: list[float], validation: list[float]) -> None:

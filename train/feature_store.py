@@ -1,7 +1,10 @@
 """Feature vectors on disk: what went through the convolutions once need not go through them again."""
 
+import logging
 import sqlite3
-from collections.abc import Iterable, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -11,9 +14,19 @@ from numpy.typing import NDArray
 from edgepress.errors import InputError
 from edgepress.files import make_folder
 
+logger = logging.getLogger(__name__)
+
+_TIMEOUT_S = 60.0  # for another training's transaction, which lasts as long as a batch takes to write
+_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_TABLE = "CREATE TABLE IF NOT EXISTS features (name TEXT PRIMARY KEY, vector BLOB, checksum INTEGER)"
+_ONE = "SELECT vector, checksum FROM features WHERE name = ?"
+
 
 class FeatureStore:
     """Vectors by name, in one SQLite file, which survives whatever ends the process.
+
+    Several trainings may use one file at once. Each vector has a checksum; one that does not fit counts as
+    missing. A damaged file is made anew.
 
     Args:
         path: The file; made if it is not there.
@@ -28,17 +41,11 @@ class FeatureStore:
         """Open the file.
 
         Raises:
-            InputError: It cannot be opened or is damaged.
+            InputError: It cannot be opened or written.
         """
         make_folder(self._path.parent)
-        self._database = sqlite3.connect(self._path, timeout=60)
-        try:
-            self._database.execute("CREATE TABLE IF NOT EXISTS features (name TEXT PRIMARY KEY, vector BLOB)")
-        except sqlite3.DatabaseError as error:
-            self._database.close()
-            raise InputError(
-                f"The cached features in {self._path} cannot be read ({error}). Remove the file."
-            ) from error
+        with self._told():
+            self._database = self._opened()
         return self
 
     def __exit__(
@@ -50,9 +57,21 @@ class FeatureStore:
         self._database.close()
 
     def missing(self, names: Iterable[str]) -> tuple[str, ...]:
-        """Those names, in order, that have no vector yet."""
-        known = {name for (name,) in self._database.execute("SELECT name FROM features")}
-        return tuple(name for name in names if name not in known)
+        """Those names, in order, that have no sound vector yet.
+
+        Raises:
+            InputError: The file cannot be read.
+        """
+        names = tuple(names)
+        with self._told():
+            try:
+                return tuple(name for name in names if self._vector(name) is None)
+            except sqlite3.DatabaseError as error:
+                if not _is_damage(error):
+                    raise
+                self._database.close()
+                self._database = self._anew(error)
+                return names
 
     def put(self, names: Sequence[str], vectors: NDArray[np.float32]) -> None:
         """Keep a vector for each name, all or none of them.
@@ -60,18 +79,84 @@ class FeatureStore:
         Args:
             names: Of the vectors.
             vectors: (N, width) float32.
+
+        Raises:
+            InputError: They cannot be written: a full disk, or another program keeps the file locked.
         """
-        rows = [
-            (name, np.ascontiguousarray(v, np.float32).tobytes())
-            for name, v in zip(names, vectors, strict=True)
-        ]
-        with self._database:
-            self._database.executemany("INSERT OR REPLACE INTO features VALUES (?, ?)", rows)
+        blobs = [np.ascontiguousarray(vector, "<f4").tobytes() for vector in vectors]
+        rows = [(name, blob, _checksum(name, blob)) for name, blob in zip(names, blobs, strict=True)]
+        with self._told(), self._database:
+            self._database.executemany("INSERT OR REPLACE INTO features VALUES (?, ?, ?)", rows)
 
     def get(self, names: Sequence[str]) -> NDArray[np.float32]:
-        """(N, width) float32: the vectors of these names, which must be there."""
+        """(N, width) float32: the vectors of these names, which were put or are not `missing`.
+
+        Raises:
+            InputError: The file cannot be read, or a vector is not there as it was put.
+        """
         found = np.empty((len(names), self._width), np.float32)
-        for row, name in enumerate(names):
-            (blob,) = self._database.execute("SELECT vector FROM features WHERE name = ?", (name,)).fetchone()
-            found[row] = np.frombuffer(blob, np.float32)
+        with self._told():
+            for row, name in enumerate(names):
+                if (vector := self._vector(name)) is None:
+                    raise InputError(
+                        f"The cached features in {self._path} are damaged (those of {name!r}). Give the same "
+                        "command again, or remove the file."
+                    )
+                found[row] = vector
         return found
+
+    def _vector(self, name: str) -> NDArray[np.float32] | None:
+        """The vector of a name, or None: there is none, or not the one that was put."""
+        blob, checksum = self._database.execute(_ONE, (name,)).fetchone() or (None, None)
+        if not isinstance(blob, bytes) or len(blob) != 4 * self._width or _checksum(name, blob) != checksum:
+            return None
+        return np.frombuffer(blob, "<f4")
+
+    def _opened(self) -> sqlite3.Connection:
+        try:
+            return self._connected()
+        except sqlite3.DatabaseError as error:
+            if not _is_damage(error):
+                raise
+            return self._anew(error)
+
+    def _connected(self) -> sqlite3.Connection:
+        database = sqlite3.connect(self._path, timeout=_TIMEOUT_S)
+        try:
+            database.execute(_TABLE)
+        except BaseException:
+            database.close()
+            raise
+        return database
+
+    def _anew(self, error: sqlite3.DatabaseError) -> sqlite3.Connection:
+        logger.warning("%s is damaged (%s); the features are made anew", self._path, error)
+        for path in (self._path, self._path.with_name(f"{self._path.name}-journal")):
+            path.unlink(missing_ok=True)
+        return self._connected()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Turn whatever SQLite or the file system says into one line."""
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            if _is_damage(error):
+                raise InputError(
+                    f"The cached features in {self._path} are damaged ({error}). Give the same command "
+                    "again, or remove the file."
+                ) from error
+            raise InputError(
+                f"The cached features in {self._path} cannot be used ({error}). Free some disk, end what "
+                "keeps the file open, or remove it."
+            ) from error
+
+
+def _is_damage(error: BaseException) -> bool:
+    code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)
+    return code & 0xFF in _DAMAGED  # the lower byte of an extended code is the code
+
+
+def _checksum(name: str, blob: bytes) -> int:
+    """Of a vector and of the name that it belongs to."""
+    return zlib.crc32(blob, zlib.crc32(name.encode()))

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,14 +11,15 @@ from numpy.typing import NDArray
 from edgepress.errors import InputError
 from edgepress.models.keras_import import import_keras
 from edgepress.progress import Progress
-from train.checkpoint import Checkpoint, assign, read_checkpoint, values_of
-from train.history import Epoch, History
+from train.checkpoint import Unfinished, assign, values_of
+from train.history import Epoch, History, Phase
 
 if TYPE_CHECKING:
     import keras
 
 logger = logging.getLogger(__name__)
 
+_TASKS = {Phase.HEAD: "train", Phase.FINE_TUNING: "fine-tune"}
 _SMALLEST = 1e-7  # as in Keras' own cross-entropy: the logarithm of 0 is not finite
 
 Batch = Callable[[Sequence[int], int], NDArray[np.float32]]
@@ -41,9 +41,10 @@ class Examples:
 
 @dataclass(frozen=True)
 class FitSettings:
-    """How to train: Adam with a constant learning rate.
+    """How to train in one phase: Adam with a constant learning rate.
 
     Attributes:
+        phase: Which.
         epochs: At most.
         patience: Epochs without a lower validation loss after which it stops; 0 for never.
         batch: Examples per step.
@@ -51,6 +52,7 @@ class FitSettings:
         seed: Of the order of the examples.
     """
 
+    phase: Phase
     epochs: int
     patience: int
     batch: int
@@ -63,30 +65,29 @@ def fit(
     training: Examples,
     validation: Examples,
     settings: FitSettings,
-    checkpoint: Path,
-    key: str,
+    before: History,
+    unfinished: Unfinished,
     progress: Progress,
 ) -> History:
-    """Train `model`, and leave the weights of its best epoch in it.
+    """Train `model` for one phase, and leave the weights of the best epoch so far in it.
 
-    After each epoch the state is written to `checkpoint`; a training of the same `key` goes on from there,
-    with the same outcome as without the interruption. The order of the examples depends on seed and epoch
-    alone.
+    After each epoch the state is kept in `unfinished`; a training of the same key goes on from there, with
+    the same outcome as without the interruption. The order of the examples depends on seed and epoch alone.
 
     Args:
         model: Gives probabilities.
         training: Examples to learn from.
         validation: Examples to choose the epoch by.
         settings: How.
-        checkpoint: File for the state between epochs; left there at the end.
-        key: SHA-256 of everything that the training depends on.
-        progress: Told "train" per step.
+        before: Epochs of the phase before, the best of which `model` comes from.
+        unfinished: For the state between epochs; left there at the end.
+        progress: Told "train" per step of the head, "fine-tune" per step of fine-tuning.
 
     Returns:
-        What happened.
+        What happened, `before` included.
 
     Raises:
-        InputError: A loss is not finite. The checkpoint stays as it was after the epoch before.
+        InputError: A loss is not finite. No state is kept: the same request would come to the same end.
     """
     keras = import_keras()
     import tensorflow as tf
@@ -96,47 +97,58 @@ def fit(
     model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
     optimizer.build(model.trainable_variables)
     variables = [*model.variables, *optimizer.variables]
-    history, best = History(), values_of(model.variables)
-    if (found := read_checkpoint(checkpoint, key)) is not None:
+    history, best = before, values_of(model.variables)
+    if (found := unfinished.of(settings.phase)) is not None:
         assign(variables, found.current)
         history, best = found.history, found.best
         logger.info("goes on after epoch %d, where it was interrupted", len(history.epochs))
     steps = -(-len(training.labels) // settings.batch)
-    while not history.is_over(settings.epochs, settings.patience):
+
+    def told(step: int) -> None:
+        done = history.count(settings.phase) * steps + step
+        progress(_TASKS[settings.phase], done, settings.epochs * steps)
+
+    while not history.is_over(settings.phase, settings.epochs, settings.patience):
         number = len(history.epochs) + 1
-        progress("train", (number - 1) * steps, settings.epochs * steps)
-        loss, accuracy = _pass(model, training, settings, number, progress)
-        epoch = Epoch(loss, accuracy, *_evaluated(model, validation, settings.batch))
-        _require_finite(number, epoch, settings.learning_rate)
+        loss, accuracy = _pass(model, training, settings, number, told)
+        epoch = Epoch(settings.phase, loss, accuracy, *evaluated(model, validation, settings.batch))
+        if not np.isfinite([epoch.loss, epoch.validation_loss]).all():
+            unfinished.remove()
+            raise _diverged(number, epoch, settings.learning_rate)
         history = history.with_epoch(epoch)
         if history.best == number:
             best = values_of(model.variables)
-        Checkpoint(key, history, values_of(variables), best).save(checkpoint)
-        _tell(number, settings.epochs, epoch)
-    progress("train", settings.epochs * steps, settings.epochs * steps)
+        unfinished.save(history, values_of(variables), best)
+        _tell(number, number - history.count(settings.phase) + settings.epochs, epoch)
+    progress(_TASKS[settings.phase], settings.epochs * steps, settings.epochs * steps)
     assign(model.variables, best)
     return history
 
 
 def _pass(
-    model: "keras.Model", examples: Examples, settings: FitSettings, epoch: int, progress: Progress
+    model: "keras.Model",
+    examples: Examples,
+    settings: FitSettings,
+    epoch: int,
+    told: Callable[[int], None],
 ) -> tuple[float, float]:
-    """Train on every example once; gives mean loss and accuracy on the way."""
+    """Train on every example once; gives mean loss and accuracy on the way. `told` gets the steps done."""
     order = np.random.default_rng([settings.seed, epoch]).permutation(len(examples.labels))
     starts = range(0, len(order), settings.batch)
     sums = np.zeros(2)
+    told(0)
     for step, start in enumerate(starts, start=1):
         chosen = [int(i) for i in order[start : start + settings.batch]]
         model.reset_metrics()  # so that what comes back is of this batch alone, in every Keras
         found = model.train_on_batch(examples.batch(chosen, epoch), examples.labels[chosen])
         sums += np.asarray(found, np.float64) * len(chosen)
-        progress("train", (epoch - 1) * len(starts) + step, settings.epochs * len(starts))
+        told(step)
     loss, accuracy = sums / len(order)
     return float(loss), float(accuracy)
 
 
-def _evaluated(model: "keras.Model", examples: Examples, batch: int) -> tuple[float, float]:
-    """Mean cross-entropy and accuracy, as the model is."""
+def evaluated(model: "keras.Model", examples: Examples, batch: int) -> tuple[float, float]:
+    """Mean cross-entropy (nats) and accuracy in [0, 1] of the examples, as the model is."""
     losses, hits = [], []
     for start in range(0, len(examples.labels), batch):
         chosen = list(range(start, min(start + batch, len(examples.labels))))
@@ -147,20 +159,20 @@ def _evaluated(model: "keras.Model", examples: Examples, batch: int) -> tuple[fl
     return float(np.concatenate(losses).mean()), float(np.concatenate(hits).mean())
 
 
-def _require_finite(number: int, epoch: Epoch, learning_rate: float) -> None:
-    if not np.isfinite([epoch.loss, epoch.validation_loss]).all():
-        raise InputError(
-            f"The loss of epoch {number} is not finite (training {epoch.loss}, validation "
-            f"{epoch.validation_loss}) with a learning rate of {learning_rate:g}. "
-            "Give a smaller --learning-rate."
-        )
+def _diverged(number: int, epoch: Epoch, learning_rate: float) -> InputError:
+    return InputError(
+        f"The loss of epoch {number} is not finite (training {epoch.loss}, validation "
+        f"{epoch.validation_loss}) with a learning rate of {learning_rate:g}. "
+        "Give a smaller --learning-rate."
+    )
 
 
 def _tell(number: int, total: int, epoch: Epoch) -> None:
     logger.info(
-        "epoch %d/%d: loss %.3f, accuracy %.1f %%; validation %.3f, %.1f %%",
+        "epoch %d/%d (%s): loss %.3f, accuracy %.1f %%; validation %.3f, %.1f %%",
         number,
         total,
+        epoch.phase.value,
         epoch.loss,
         100 * epoch.accuracy,
         epoch.validation_loss,

@@ -1,24 +1,30 @@
 """A request for a training, checked as far as that goes without a framework."""
 
+import logging
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import edgepress
-from edgepress.dataset import Dataset, open_data
+from edgepress.dataset import DIGITS, Dataset, open_data
 from edgepress.errors import InputError, MissingRuntimeError
 from edgepress.files import sha256_of_file, sha256_of_json
 from edgepress.labels import read_labels
+from edgepress.models.keras_file import read_keras_file
 from edgepress.models.vgg16 import VGG16, Architecture
 from edgepress.models.weights import IMAGENET, RANDOM
 from edgepress.preprocessing import Preprocessing
 from edgepress.record import to_json
+from train.augmentation import VIEWS_VERSION
 from train.network import TRAINED, Head, architecture_named, preprocessing_of
 from train.split import Split, split
 
-_RATE_OF_A_NEW_HEAD = 1e-3
-_RATE_OF_FINE_TUNING = 1e-4  # larger steps would undo what the convolutions have learnt
+logger = logging.getLogger(__name__)
+
+_PROCEDURE = 2  # another one for every change after which the same request gives another file
+_LEARNING_RATE = 1e-3
+_FINE_TUNING_SHARE = 0.1  # of it: larger steps would undo what the convolutions have learnt
 _LEAST_CLASSES = 2
 
 
@@ -34,10 +40,10 @@ class TrainRequest:
         weights: "imagenet", "random" or a file; None for the model's own.
         head: The new layers.
         trainable_blocks: How many of the last blocks of convolutions are trained, too; 0 freezes all.
-        epochs: At most.
+        epochs: At most, in each phase.
         patience: Epochs without improvement after which it stops; 0 for never.
         batch: Pictures a step.
-        learning_rate: None for 0.001, or 0.0001 where convolutions are trained.
+        learning_rate: Of the head, None for 0.001; fine-tuning goes on with a tenth of it.
         validation: Share of the pictures, in (0, 1), that choose the epoch.
         augment: Random views of each training picture beside the picture itself.
         labels: Text file with the class names in the wanted order, or None for the order of the folders.
@@ -72,7 +78,8 @@ class Plan:
         preprocessing: From picture to input.
         parts: The pictures.
         classes: Names in the order of the outputs.
-        learning_rate: Of Adam.
+        learning_rate: Of Adam, for the head alone.
+        fine_tuning_rate: Of Adam, for head and convolutions.
         settings: All that was chosen, as JSON values.
         key: SHA-256 of everything that the outcome depends on.
     """
@@ -84,6 +91,7 @@ class Plan:
     parts: Split
     classes: tuple[str, ...]
     learning_rate: float
+    fine_tuning_rate: float
     settings: dict[str, Any]
     key: str
 
@@ -99,8 +107,9 @@ def plan_of(request: TrainRequest) -> Plan:
     architecture = architecture_named(request.model)
     pictures = _labelled(request)
     weights = request.weights or (IMAGENET if architecture is VGG16 else TRAINED)
-    default_rate = _RATE_OF_FINE_TUNING if request.trainable_blocks else _RATE_OF_A_NEW_HEAD
-    rate = request.learning_rate or default_rate
+    identity, preprocessing = _identity_of(weights), _preprocessing(architecture, weights)
+    rate = request.learning_rate or _LEARNING_RATE
+    fine_tuning_rate = rate * _FINE_TUNING_SHARE
     settings = {
         "model": architecture.name,
         "weights": weights,
@@ -109,6 +118,7 @@ def plan_of(request: TrainRequest) -> Plan:
         "patience": request.patience,
         "batch": request.batch,
         "learning_rate": rate,
+        "fine_tuning_rate": fine_tuning_rate if request.trainable_blocks else None,
         "validation": request.validation,
         "augment": request.augment,
         "seed": request.seed,
@@ -117,38 +127,95 @@ def plan_of(request: TrainRequest) -> Plan:
     key = sha256_of_json(
         {
             "settings": settings,
-            "weights": _identity_of(weights),
+            "weights": identity,
             "architecture": asdict(architecture),
             "data": pictures.fingerprint,
             "classes": pictures.classes,
-            "versions": [edgepress.__version__, _version("keras"), _version("tensorflow")],
+            "preprocessing": to_json(preprocessing),
+            "procedure": [_PROCEDURE, VIEWS_VERSION],
+            "versions": [edgepress.__version__, *versions_of("keras", "tensorflow", "pillow")],
         }
     )
     parts = split(pictures, request.validation, request.seed)
-    preprocessing, classes = preprocessing_of(architecture), pictures.classes or ()
-    return Plan(request, architecture, weights, preprocessing, parts, classes, rate, settings, key)
+    return Plan(
+        request,
+        architecture,
+        weights,
+        preprocessing,
+        parts,
+        pictures.classes or (),
+        rate,
+        fine_tuning_rate,
+        settings,
+        key,
+    )
 
 
 def _require_sound(request: TrainRequest) -> None:
     if request.out.suffix != ".keras":
         raise InputError(f"--out wants a name that ends in .keras. Received: {request.out}.")
+    if request.out.is_dir():
+        raise InputError(f"--out wants a file, and {request.out} is a folder. Give another name.")
+    _require_in_range(request)
     architecture = architecture_named(request.model)
     if not 0 <= request.trainable_blocks <= len(architecture.blocks):
         raise InputError(
             f"--trainable-blocks: {architecture.name} has {len(architecture.blocks)} blocks. Received: "
             f"{request.trainable_blocks}. Give 0 to freeze all of them."
         )
+
+
+def _require_in_range(request: TrainRequest) -> None:
+    for option, value, least in (
+        ("--epochs", request.epochs, 1),
+        ("--batch", request.batch, 1),
+        ("--patience", request.patience, 0),
+        ("--hidden", request.head.hidden, 0),
+        ("--augment", request.augment, 0),
+    ):
+        if value < least:
+            raise InputError(f"{option} wants at least {least}. Received: {value}.")
+    if request.learning_rate is not None and request.learning_rate <= 0:
+        raise InputError(f"--learning-rate wants a number above 0. Received: {request.learning_rate}.")
     if not 0 < request.validation < 1:
         raise InputError(f"--validation wants a share between 0 and 1. Received: {request.validation}.")
     if not 0 <= request.head.dropout < 1:
         raise InputError(f"--dropout wants a share from 0 to below 1. Received: {request.head.dropout}.")
 
 
+def versions_of(*packages: str) -> list[str]:
+    """Their versions, without importing them.
+
+    Raises:
+        MissingRuntimeError: One is not installed.
+    """
+    return [_version(package) for package in packages]
+
+
 def _version(package: str) -> str:
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError as error:
-        raise MissingRuntimeError(package, "keras") from error
+        raise MissingRuntimeError(package, "data" if package == "pillow" else "keras") from error
+
+
+def _preprocessing(architecture: Architecture, weights: str) -> Preprocessing:
+    """What the convolutions were trained on: as their file says, or as is usual for the architecture."""
+    usual = preprocessing_of(architecture)
+    if Path(weights).suffix != ".keras":
+        return usual
+    file = read_keras_file(Path(weights))
+    if file.record is not None:
+        return replace(file.record.preprocessing, height=usual.height, width=usual.width)
+    if file.normalizes:
+        logger.warning(
+            "%s has a Rescaling or Normalization layer, and only its convolutions are taken: they get "
+            "pictures as %s has them (%s)",
+            weights,
+            architecture.name,
+            usual.mode.value,
+        )
+    return usual
 
 
 def _identity_of(weights: str) -> str:
@@ -164,6 +231,7 @@ def _identity_of(weights: str) -> str:
 def _labelled(request: TrainRequest) -> Dataset:
     """The pictures with class names, in the order that --labels asks for."""
     found = open_data(request.data).calibration
+    _require_no_empty_class(request.data, found.classes or ())
     labels = found.labels()
     if labels is None:
         raise InputError(
@@ -178,6 +246,18 @@ def _labelled(request: TrainRequest) -> Dataset:
             "folder for each class."
         )
     return found if request.labels is None else _in_order_of(found, request.labels)
+
+
+def _require_no_empty_class(data: str, classes: tuple[str, ...]) -> None:
+    """A class that was meant shall not be left out silently."""
+    if data == DIGITS or not Path(data).is_dir() or not classes:
+        return
+    folders = {path.name for path in Path(data).iterdir() if path.is_dir() and path.name[0] != "."}
+    if empty := sorted(folders - set(classes)):
+        raise InputError(
+            f"{data}: the class folder {', '.join(empty)} has no picture (.jpg, .jpeg, .png, .bmp or .webp). "
+            "Add some, or remove it."
+        )
 
 
 def _names(request: TrainRequest, found: Dataset, count: int) -> tuple[str, ...]:

@@ -84,7 +84,7 @@ def open_session(manifest: Any, threads: int = 0) -> Any:
     except Exception as error:  # ONNX Runtime's errors share no other base
         raise Refusal(f"ONNX Runtime cannot load {path.name}: {error}. {UNPACK}") from error
     if session.get_providers() != ["CPUExecutionProvider"]:
-        raise Refusal(f"ONNX Runtime runs on {session.get_providers()}, and the CPU was asked for.")
+        raise Refusal(f"ONNX Runtime runs on {session.get_providers()}, and the CPU was asked for. {INSTALL}")
     return session
 
 
@@ -156,9 +156,9 @@ def _read_array(path: Path, shape: "tuple[int, int, int]") -> Any:
     try:
         array = np.load(path, allow_pickle=False)
     except Exception as error:  # numpy's reader raises whatever a broken header makes it meet
-        raise Refusal(f"{path} is no .npy file ({error}).") from error
+        raise Refusal(f"{path} is no .npy file ({error}). Save one array with numpy.save.") from error
     if not isinstance(array, np.ndarray):
-        raise Refusal(f"{path} is no .npy file (it holds several arrays).")
+        raise Refusal(f"{path} is no .npy file (it holds several arrays). Save one with numpy.save.")
     pictures = array[np.newaxis] if array.ndim == 3 else array
     if pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[1:] != shape or not len(pictures):
         raise Refusal(

@@ -17,6 +17,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 SUMS = "manifest.sha256"
+UNPACK = "Unpack the bundle again."
 OLDEST_PYTHON = (3, 10)
 _LARGEST = 1e30  # of a tolerance; NaN and infinity are not below it
 
@@ -34,14 +35,14 @@ def read_sums(folder: Path) -> "dict[str, str]":
     try:
         lines = (folder / SUMS).read_bytes().decode("ascii").split("\n")
     except (OSError, ValueError) as error:
-        raise Invalid(f"{SUMS} cannot be read ({error})") from error
+        raise Invalid(f"{SUMS} cannot be read ({error}). {UNPACK}") from error
     if lines.pop() != "":
-        raise Invalid(f"{SUMS} does not end with a whole line")
+        raise Invalid(f"{SUMS} does not end with a whole line. {UNPACK}")
     wanted: dict[str, str] = {}
     for line in lines:
         digest, gap, name = line.partition("  ")
         if not gap or len(digest) != 64 or "/" in name or "\\" in name or name in wanted:
-            raise Invalid(f"{SUMS} has a line that is no checksum: {line[:80]!r}")
+            raise Invalid(f"{SUMS} has a line that is no checksum: {line[:80]!r}. {UNPACK}")
         wanted[name] = digest
     return wanted
 
@@ -50,17 +51,19 @@ def check_files(folder: Path) -> str:
     """Every file is there, is as it was, and there is no other."""
     wanted = read_sums(folder)
     there = {path.name for path in folder.iterdir() if path.name != SUMS and not _is_cache(path)}
-    if there != set(wanted):
-        raise Invalid(f"files missing or not named in {SUMS}: {', '.join(sorted(there ^ set(wanted)))}")
+    if missing := sorted(set(wanted) - there):
+        raise Invalid(f"missing: {', '.join(missing)}. {UNPACK}")
+    if added := sorted(there - set(wanted)):
+        raise Invalid(f"not named in {SUMS}: {', '.join(added)}. Keep your own files outside of the bundle.")
     for name, digest in wanted.items():
         if not (folder / name).is_file():
-            raise Invalid(f"{name} is no file")
+            raise Invalid(f"{name} is no file. {UNPACK}")
         try:
             found = hashlib.sha256((folder / name).read_bytes()).hexdigest()
         except OSError as error:
-            raise CouldNotRun(f"{name} cannot be read ({error})") from error
+            raise CouldNotRun(f"{name} cannot be read ({error}). Check its rights.") from error
         if found != digest:
-            raise Invalid(f"{name}: SHA-256 is {found[:12]}…, wanted {digest[:12]}…")
+            raise Invalid(f"{name}: SHA-256 is {found[:12]}…, wanted {digest[:12]}…. {UNPACK}")
     return f"{len(wanted)} files are as they were"
 
 
@@ -74,7 +77,9 @@ def _is_cache(path: Path) -> bool:
 def check_python() -> None:
     """This Python can run the other scripts."""
     if sys.version_info[:2] < OLDEST_PYTHON:
-        raise CouldNotRun(f"Python 3.10 or newer is wanted, this is {platform.python_version()}")
+        raise CouldNotRun(
+            f"Python 3.10 or newer is wanted, this is {platform.python_version()}. Use a newer one."
+        )
 
 
 def read_manifest() -> Any:
@@ -94,9 +99,9 @@ def read_manifest() -> Any:
     except infer.Refusal as refusal:
         raise Invalid(str(refusal)) from refusal
     except (KeyError, TypeError) as error:
-        raise Invalid(f"manifest.json lacks something ({error!r})") from error
+        raise Invalid(f"manifest.json lacks something ({error!r}). {UNPACK}") from error
     if not sound:
-        raise Invalid("manifest.json: target.machines, versions or a tolerance of golden is no such thing")
+        raise Invalid(f"manifest.json: target.machines, versions or a tolerance is no such thing. {UNPACK}")
     return manifest
 
 
@@ -104,7 +109,9 @@ def check_machine(manifest: Any) -> str:
     """This kind of machine is the one that the bundle was made for."""
     machine, wanted = platform.machine(), manifest["target"]["machines"]
     if machine not in wanted:
-        raise CouldNotRun(f"the bundle is for {' or '.join(wanted)}, this machine is {machine}")
+        raise CouldNotRun(
+            f"the bundle is for {' or '.join(wanted)}, this machine is {machine}. Make one for it."
+        )
     return f"{machine}, Python {platform.python_version()}"
 
 
@@ -152,16 +159,18 @@ def read_golden(manifest: Any) -> "tuple[Any, Any]":
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
             pictures, logits = arrays["pictures"], arrays["logits"]
     except Exception as error:  # numpy's reader raises whatever a broken file makes it meet
-        raise Invalid(f"{path.name} cannot be read ({error!r})") from error
+        raise Invalid(f"{path.name} cannot be read ({error!r}). {UNPACK}") from error
     size = (manifest["preprocessing"]["height"], manifest["preprocessing"]["width"], 3)
     if pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[1:] != size or not len(pictures):
         wanted = f"uint8 (N, {size[0]}, {size[1]}, 3)"
-        raise Invalid(f"{path.name}: pictures are {pictures.dtype} {pictures.shape}, wanted {wanted}")
+        raise Invalid(
+            f"{path.name}: pictures are {pictures.dtype} {pictures.shape}, wanted {wanted}. {UNPACK}"
+        )
     if logits.dtype != np.float32 or logits.ndim != 2 or len(logits) != len(pictures) or not logits.size:
-        wanted = f"float32 ({len(pictures)}, classes)"
-        raise Invalid(f"{path.name}: logits are {logits.dtype} {logits.shape}, wanted {wanted}")
+        found, wanted = f"{logits.dtype} {logits.shape}", f"float32 ({len(pictures)}, classes)"
+        raise Invalid(f"{path.name}: logits are {found}, wanted {wanted}. {UNPACK}")
     if not np.isfinite(logits).all():
-        raise Invalid(f"{path.name}: the wanted logits are not finite")
+        raise Invalid(f"{path.name}: the wanted logits are not finite. {UNPACK}")
     return pictures, logits
 
 
@@ -169,13 +178,14 @@ def check_labels(manifest: Any, class_count: int) -> None:
     """The labels, if there are any, are as many as the logits, and labels.txt has the same."""
     labels, path = manifest["labels"], HERE / "labels.txt"
     if labels is not None and len(labels) != class_count:
-        raise Invalid(f"manifest.json has {len(labels)} labels, and the model has {class_count} classes")
+        found = f"manifest.json has {len(labels)} labels, and the model has {class_count} classes"
+        raise Invalid(f"{found}. {UNPACK}")
     try:
         lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else None
     except (OSError, ValueError) as error:
-        raise Invalid(f"labels.txt cannot be read ({error})") from error
+        raise Invalid(f"labels.txt cannot be read ({error}). {UNPACK}") from error
     if lines != labels:
-        raise Invalid("labels.txt has other labels than manifest.json")
+        raise Invalid(f"labels.txt has other labels than manifest.json. {UNPACK}")
 
 
 def check_golden(manifest: Any, session: Any) -> str:
@@ -190,13 +200,15 @@ def check_golden(manifest: Any, session: Any) -> str:
     except infer.Refusal as refusal:
         raise Invalid(str(refusal)) from refusal
     if found.shape != wanted.shape:
-        raise Invalid(f"logits have the shape {found.shape}, wanted {wanted.shape}")
+        raise Invalid(f"logits have the shape {found.shape}, wanted {wanted.shape}. {UNPACK}")
     differences = found.astype(np.float64) - wanted
     largest, rms = float(np.abs(differences).max()), float(np.sqrt(np.square(differences).mean()))
     most, most_rms = manifest["golden"]["tolerance"], manifest["golden"]["tolerance_rms"]
     said = f"{largest:.3g} (allowed: {most:.3g}), root mean square {rms:.3g} (allowed: {most_rms:.3g})"
     if not (largest <= most and rms <= most_rms):
-        raise Invalid(f"logits differ by up to {said}")
+        raise Invalid(
+            f"logits differ by up to {said}. Install the versions in requirements.txt and try again."
+        )
     return f"logits of {len(wanted)} pictures differ by up to {said}"
 
 

@@ -9,6 +9,7 @@ import html
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 ERROR_PAGE = "reference/errors.md"
@@ -261,6 +262,7 @@ def silent_places() -> tuple[tuple[str, int, str], ...]:
     return silent
 
 
+@cache
 def _looked_through() -> tuple[tuple[Message, ...], tuple[tuple[str, int, str], ...]]:
     trees = {
         path.relative_to(ROOT).as_posix(): ast.parse(path.read_text(encoding="utf-8")) for path in sources()
@@ -292,15 +294,15 @@ def _constants(trees: dict[str, ast.Module]) -> dict[str, str]:
         for node in tree.body:
             if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
                 for text in _texts(node.value, tree):
-                    found.setdefault(node.targets[0].id, set()).add(text)
+                    found.setdefault(node.targets[0].id.strip("_"), set()).add(text)
     return {name: texts.pop() for name, texts in found.items() if name.isupper() and len(texts) == 1}
 
 
 def _with_constants(text: str, constants: dict[str, str]) -> str:
     """A text in which the names of constants have given way to what they stand for."""
     return re.sub(
-        r"‹(.*?)›",
-        lambda name: constants.get(name[1].upper().replace(" ", "_"), name[0]),
+        r"‹([A-Z0-9_]+)›",
+        lambda name: constants.get(name[1], f"‹{name[1].replace('_', ' ').lower()}›"),
         text,
     )
 
@@ -411,7 +413,7 @@ def _assigned(name: str, function: ast.AST) -> Iterator[ast.expr]:
 
 
 def _filled(part: ast.expr) -> str:
-    """A short name for a filled-in expression: its last word that says something."""
+    """A short name for a filled-in expression: its last word that says something; a constant keeps its capitals."""
     expression = part.value if isinstance(part, ast.FormattedValue) else part
     if isinstance(expression, ast.Call) and ast.unparse(expression.func) == "len":
         return f"number of {_filled(expression.args[0])}"
@@ -421,7 +423,9 @@ def _filled(part: ast.expr) -> str:
         if isinstance(node, (ast.Attribute, ast.Name))
     ]
     telling = [word.strip("_") for _, word in sorted(words) if word not in _SILENT and word.strip("_")]
-    return telling[-1].replace("_", " ").lower() if telling else "value"
+    if not telling:
+        return "value"
+    return telling[-1] if telling[-1].isupper() else telling[-1].replace("_", " ").lower()
 
 
 def error_page() -> str:

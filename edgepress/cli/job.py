@@ -140,7 +140,7 @@ def _meant(section: str, name: str, text: str) -> Any:
     """The text of an override as the TOML value that its key wants; as it is, where that is not possible."""
     kind = next((k.kind for k in keys_of(_command(section)) if k.name == name), str)
     if kind is list:
-        return [item.strip() for item in text.split(",")]
+        return _listed(text)
     if kind is bool:
         return {"true": True, "false": False}.get(text, text)
     if kind is str:
@@ -148,6 +148,16 @@ def _meant(section: str, name: str, text: str) -> Any:
     try:
         return kind(text)
     except ValueError:
+        return text
+
+
+def _listed(text: str) -> Any:
+    """A list as text: `a,b`, or `["a, b"]` as in TOML where the texts have commas of their own."""
+    if not text.startswith("["):
+        return [item.strip() for item in text.split(",")]
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
         return text
 
 

@@ -16,7 +16,15 @@ _HEAD = """\
 # Paths are relative to the folder in which edgepress is started.
 """
 _WIDTH = 34
-_EXAMPLES = {"labels": "names.txt", "data": "photos", "weights": "imagenet", "preprocess": "caffe"}
+_EXAMPLES: dict[str, Any] = {
+    "labels": "names.txt",
+    "data": "photos",
+    "weights": "imagenet",
+    "preprocess": "caffe",
+    "learning-rate": 0.0001,
+    "limit": 1000,
+    "require": ["precision=int8 runner=litert: speedup>=1.5, top1_drop<=0.5"],
+}
 
 
 def job_template(model: str, data: str | None) -> str:
@@ -48,11 +56,11 @@ def _line(name: str, value: Any, comment: str) -> str:
 def _shown(key: Key) -> Any:
     """The default of a key, or an example of its kind."""
     default = key.action.default
-    if isinstance(default, tuple):
+    if isinstance(default, tuple) and default:
         return [item.value if isinstance(item, Enum) else item for item in default]
     if isinstance(default, Enum):
         return default.value
-    if default is not None:
+    if default is not None and default != ():
         return default
     if key.name in _EXAMPLES:
         return _EXAMPLES[key.name]

@@ -3,6 +3,7 @@
 0 done · 1 a gate or a row failed · 2 wrong use or bad input · 3 not comparable · 130 interrupted.
 """
 
+import io
 import json
 import os
 import signal
@@ -52,6 +53,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _show(outcome: Outcome, *, as_json: bool) -> None:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(
+            errors="backslashreplace"
+        )  # a name may be in letters that the terminal has not
     if as_json:
         print(json.dumps(outcome.value, indent=2, ensure_ascii=False, allow_nan=False))
         return

@@ -40,13 +40,13 @@ def missing(model: str, weights: str, data: str, out: str, environment: str, nee
     if model != SMALL_MODEL and not model.endswith(".keras") and model != "vgg16":
         clauses.append("MODEL=%s is neither vgg16, vgg16-digits nor a .keras file" % model)
     if model.endswith(".keras") and not os.path.isfile(model):
-        clauses.append("MODEL=%s does not exist" % model)
+        clauses.append("MODEL=%s does not exist (check the path)" % model)
     if weights not in ("", "imagenet", "random") and not os.path.isfile(weights):
-        clauses.append("WEIGHTS=%s does not exist" % weights)
+        clauses.append("WEIGHTS=%s does not exist (check the path)" % weights)
     if needs_data and not data and model != SMALL_MODEL:
         clauses.append("DATA= is needed for MODEL=%s (an image folder class/*.jpg, or an .npz)" % model)
     if data not in ("", "digits") and not os.path.exists(data):
-        clauses.append("DATA=%s does not exist" % data)
+        clauses.append("DATA=%s does not exist (check the path)" % data)
     return clauses + _disk(model, out, environment)
 
 
@@ -68,7 +68,8 @@ def _disk(model: str, out: str, environment: str) -> List[str]:
         free = shutil.disk_usage(folder).free
         if free < needed:
             clauses.append(
-                "%.1f GB of disk are needed and %s has %.1f GB free" % (needed / 1e9, folder, free / 1e9)
+                "%.1f GB of disk are needed and %s has %.1f GB free (free some, or give another OUT=)"
+                % (needed / 1e9, folder, free / 1e9)
             )
     return clauses
 

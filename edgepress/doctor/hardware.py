@@ -1,27 +1,35 @@
-"""CPU features, cores, memory and GPU, as the system tells them."""
+"""CPU features, cores, memory, disk and GPU, as the system tells them."""
 
 import ctypes
 import os
 import platform
 import shutil
-import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
+from edgepress.doctor.control_group import limits_under
+from edgepress.doctor.fact import Unknown, text_of
+from edgepress.doctor.nvidia_driver import Driver, driver_of
+from edgepress.doctor.nvidia_libraries import Library, libraries_under, nvcc_version
 from edgepress.machine import (
     Isa,
-    cpu_flags,
-    cpu_model,
+    cpu_flags_of,
+    cpu_model_of,
     cuda_device_absence,
-    host_isa,
+    isa_of,
     memory_bytes,
     usable_cores,
 )
 
+Number = TypeVar("Number", int, float)
+
 _FEATURES = {
     "AVX2": ("avx2",),
     "AVX-512": ("avx512f",),
-    "VNNI": ("avx512_vnni", "avx_vnni"),
+    "AVX-VNNI": ("avx_vnni",),
+    "AVX512-VNNI": ("avx512_vnni",),
     "AMX-INT8": ("amx_int8",),
     "F16C": ("f16c",),
     "NEON": ("neon", "asimd"),
@@ -29,24 +37,23 @@ _FEATURES = {
     "I8MM": ("i8mm",),
     "SVE": ("sve",),
 }
-_X86_ONLY = ("AVX2", "AVX-512", "VNNI", "AMX-INT8", "F16C")
-_NAME_BYTES = 256
-_CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76  # CUdevice_attribute
+_X86_ONLY = ("AVX2", "AVX-512", "AVX-VNNI", "AVX512-VNNI", "AMX-INT8", "F16C")
+_X86 = frozenset({"x86_64", "amd64"})
 
 
 @dataclass(frozen=True)
-class Gpu:
-    """An NVIDIA GPU as its driver describes it.
+class Disk:
+    """A place that edgepress writes to.
 
     Attributes:
-        name: Of the product.
-        compute_capability: Such as "8.6".
-        memory_bytes: In total.
+        use: What for.
+        folder: That is or will be written to.
+        free_bytes: For this user.
     """
 
-    name: str
-    compute_capability: str
-    memory_bytes: int
+    use: str
+    folder: str
+    free_bytes: int | Unknown
 
 
 @dataclass(frozen=True)
@@ -55,113 +62,118 @@ class Hardware:
 
     Attributes:
         system: Operating system and architecture.
+        board: Model of the board, as ARM systems name it; None elsewhere.
+        jetson: The release line of a Jetson, or None.
         cpu: Name of the CPU.
         isa: Family that decides the INT8 format.
         features: Name of each feature that matters on this architecture, and whether the CPU has it.
+        governor: Of the CPU's frequency; several where the cores differ.
         cores: That this process may use, by affinity and by the quota of its container.
-        memory_bytes: Of the machine, or of the container if that is less; None where unknown.
-        disk_free_bytes: In the current folder.
-        jetson: The release line of a Jetson, or None.
-        driver: CUDA version of the NVIDIA driver, such as "12.4"; None without one.
-        gpus: Those that CUDA can use.
-        gpu_absence: Why there is none; None if there is one.
+        machine_cores: Of the machine.
+        memory_bytes: Of the machine, or of the container if that is less.
+        machine_memory_bytes: Of the machine.
+        disks: Free space in the working folder and in the cache.
+        driver: NVIDIA's driver and GPUs.
+        libraries: CUDA, cuDNN and TensorRT.
+        nvcc: Release of CUDA's compiler; None without one.
     """
 
     system: str
-    cpu: str
-    isa: Isa
-    features: dict[str, bool]
-    cores: float
-    memory_bytes: int | None
-    disk_free_bytes: int
+    board: str | None
     jetson: str | None
-    driver: str | None
-    gpus: tuple[Gpu, ...]
-    gpu_absence: str | None
+    cpu: str | Unknown
+    isa: Isa
+    features: Mapping[str, bool] | Unknown
+    governor: str | Unknown
+    cores: float | Unknown
+    machine_cores: int | Unknown
+    memory_bytes: int | Unknown
+    machine_memory_bytes: int | Unknown
+    disks: tuple[Disk, ...]
+    driver: Driver
+    libraries: tuple[Library, ...]
+    nvcc: str | Unknown | None
 
 
-def this_hardware() -> Hardware:
-    """Describe the machine, without its name."""
+def this_hardware(cache: Path, root: Path = Path("/")) -> Hardware:
+    """Describe the machine, without its name.
+
+    Args:
+        cache: The folder of weights and features; need not exist.
+        root: "/", or a copy of /proc, /sys, /etc and /usr.
+    """
+    architecture = platform.machine().lower()
+    cpuinfo = text_of(root / "proc/cpuinfo")
+    flags = cpu_flags_of(cpuinfo) if isinstance(cpuinfo, str) else frozenset()
+    limits = limits_under(root)
+    memory = memory_bytes() or Unknown("the system does not tell")
+    board = text_of(root / "proc/device-tree/model")
+    jetson = text_of(root / "etc/nv_tegra_release")
     return Hardware(
         system=f"{platform.system()} {platform.machine()}",
-        cpu=cpu_model(),
-        isa=host_isa(),
-        features=features_of(platform.machine().lower(), cpu_flags()),
-        cores=min(usable_cores(), quota_of(_read("/sys/fs/cgroup/cpu.max")) or usable_cores()),
-        memory_bytes=_least(memory_bytes(), limit_of(_read("/sys/fs/cgroup/memory.max"))),
-        disk_free_bytes=shutil.disk_usage(Path.cwd()).free,
-        jetson=(_read("/etc/nv_tegra_release") or "").strip() or None,
-        driver=_driver_version(),
-        gpus=_gpus(),
-        gpu_absence=cuda_device_absence(),
+        board=board.strip("\0\n ") if isinstance(board, str) else None,
+        jetson=jetson.strip() if isinstance(jetson, str) else None,
+        cpu=_cpu(cpuinfo),
+        isa=isa_of(architecture, flags),
+        features=features_of(architecture, flags) if flags else _no_flags(cpuinfo),
+        governor=_governor(root),
+        cores=_least(usable_cores(), limits.cores),
+        machine_cores=os.cpu_count() or Unknown("the system does not tell"),
+        memory_bytes=_least(memory, limits.memory_bytes),
+        machine_memory_bytes=memory,
+        disks=(
+            _disk("working folder", Path()),
+            _disk("cache", cache),
+        ),
+        driver=driver_of(ctypes.CDLL, cuda_device_absence),
+        libraries=libraries_under(root, search=os.environ.get("LD_LIBRARY_PATH", "")),
+        nvcc=nvcc_version(root),
     )
 
 
 def features_of(architecture: str, flags: frozenset[str]) -> dict[str, bool]:
     """The features that matter on an architecture (as `uname -m`), and whether the flags have them."""
-    x86 = architecture in {"x86_64", "amd64"}
     return {
         name: any(flag in flags for flag in wanted)
         for name, wanted in _FEATURES.items()
-        if (name in _X86_ONLY) is x86
+        if (name in _X86_ONLY) is (architecture in _X86)
     }
 
 
-def quota_of(text: str | None) -> float | None:
-    """Cores that a control group may use, from its cpu.max ("150000 100000" is 1.5); None for no limit."""
-    words = (text or "").split()
-    if len(words) != 2 or not (words[0].isdecimal() and words[1].isdecimal()) or int(words[1]) == 0:
-        return None
-    return int(words[0]) / int(words[1])
+def _no_flags(cpuinfo: str | Unknown) -> Unknown:
+    return cpuinfo if isinstance(cpuinfo, Unknown) else Unknown("/proc/cpuinfo lists no flags")
 
 
-def limit_of(text: str | None) -> int | None:
-    """Bytes that a control group may use, from its memory.max; None for no limit."""
-    word = (text or "").strip()
-    return int(word) if word.isdecimal() else None
+def _cpu(cpuinfo: str | Unknown) -> str | Unknown:
+    named = cpu_model_of(cpuinfo) if isinstance(cpuinfo, str) else None
+    return named or platform.processor() or _no_name(cpuinfo)
 
 
-def _least(*values: int | None) -> int | None:
-    return min((value for value in values if value is not None), default=None)
+def _no_name(cpuinfo: str | Unknown) -> Unknown:
+    return cpuinfo if isinstance(cpuinfo, Unknown) else Unknown("/proc/cpuinfo has no model name")
 
 
-def _read(path: str) -> str | None:
+def _governor(root: Path) -> str | Unknown:
+    files = sorted((root / "sys/devices/system/cpu").glob("cpu[0-9]*/cpufreq/scaling_governor"))
+    texts = [text_of(file) for file in files]
+    unreadable = next((text for text in texts if isinstance(text, Unknown)), None)
+    if unreadable is not None:
+        return unreadable
+    names = sorted({text.strip() for text in texts if isinstance(text, str)})
+    return ", ".join(names) or Unknown("no cpufreq in /sys, as in most virtual machines")
+
+
+def _least(machine: Number | Unknown, limit: Number | Unknown | None) -> Number | Unknown:
+    if isinstance(machine, Unknown) or limit is None:
+        return machine
+    return limit if isinstance(limit, Unknown) else min(machine, limit)
+
+
+def _disk(use: str, folder: Path) -> Disk:
+    """Free space where the folder is, or where it will be made."""
     try:
-        return Path(path).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-
-
-def _driver() -> "ctypes.CDLL | None":
-    try:
-        return ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
-    except OSError:
-        return None
-
-
-def _driver_version() -> str | None:
-    """The CUDA version that the driver supports; it can be asked without a GPU."""
-    driver, version = _driver(), ctypes.c_int()
-    if driver is None or driver.cuDriverGetVersion(ctypes.byref(version)) != 0:
-        return None
-    return f"{version.value // 1000}.{version.value % 1000 // 10}"
-
-
-def _gpus() -> tuple[Gpu, ...]:
-    driver = _driver()
-    if driver is None or cuda_device_absence() is not None:
-        return ()
-    count = ctypes.c_int()
-    driver.cuDeviceGetCount(ctypes.byref(count))
-    return tuple(_gpu(driver, number) for number in range(count.value))
-
-
-def _gpu(driver: "ctypes.CDLL", number: int) -> Gpu:
-    name, size = ctypes.create_string_buffer(_NAME_BYTES), ctypes.c_size_t()
-    major, minor, device = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
-    driver.cuDeviceGet(ctypes.byref(device), number)
-    driver.cuDeviceGetName(name, _NAME_BYTES, device)
-    driver.cuDeviceTotalMem_v2(ctypes.byref(size), device)
-    driver.cuDeviceGetAttribute(ctypes.byref(major), _CAPABILITY_MAJOR, device)
-    driver.cuDeviceGetAttribute(ctypes.byref(minor), _CAPABILITY_MINOR, device)
-    return Gpu(os.fsdecode(name.value), f"{major.value}.{minor.value}", size.value)
+        folder = folder.absolute()
+        there = next(place for place in (folder, *folder.parents) if place.exists())
+        return Disk(use, str(folder), shutil.disk_usage(there).free)
+    except OSError as error:  # also a working folder that was removed
+        return Disk(use, str(folder), Unknown(f"{folder}: {error.strerror}"))

@@ -1,19 +1,20 @@
-"""What is installed, whether edgepress can use that version, and who overwrote whom."""
+"""What is installed, whether edgepress can use that version, and what pip has to do where it cannot."""
 
 import importlib.metadata
+import importlib.util
+import os
+import shlex
+import shutil
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion
 
-_SEPARATE = {  # import name → distributions that each bring it, of which only one can be there
-    "onnxruntime": (
-        *("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino"),
-        *("onnxruntime-qnn", "onnxruntime-training", "ort-nightly"),
-    ),
-    "tensorflow": ("tensorflow", "tensorflow-cpu", "tensorflow-gpu", "tf-nightly"),
-}
+_RANGE_OF = {"onnxruntime-gpu": "onnxruntime"}  # the same code and version numbers, built with CUDA
 
 
 @dataclass(frozen=True)
@@ -36,18 +37,58 @@ class Package:
 
 
 @dataclass(frozen=True)
-class Conflict:
-    """Distributions installed over each other.
+class Pip:
+    """Writes pip's command lines, with edgepress' own version ranges.
 
     Attributes:
-        import_name: The package folder that they share.
-        distributions: Who claims it.
-        repair: Commands that put it right.
+        command: That reaches the pip of this environment.
+        ranges: Canonical name → range.
     """
 
-    import_name: str
-    distributions: tuple[str, ...]
-    repair: str
+    command: str
+    ranges: Mapping[str, str]
+
+    def install(self, names: Iterable[str]) -> str:
+        """For what is not there, or outside of its range."""
+        return f"{self.command} install {self._requirements(names)}"
+
+    def reinstall(self, names: Iterable[str]) -> str:
+        """For what is there and broken: pip leaves a requirement alone that it thinks is met."""
+        return f"{self.command} install --force-reinstall --no-deps {self._requirements(names)}"
+
+    def replace(self, names: Iterable[str], kept: str) -> str:
+        """For distributions over each other: removing one takes files of the other along."""
+        return f"{self.command} uninstall -y {' '.join(names)} && {self.reinstall([kept])}"
+
+    def _requirements(self, names: Iterable[str]) -> str:
+        return " ".join(shlex.quote(name + self._range(name)) for name in names)
+
+    def _range(self, name: str) -> str:
+        base = canonicalize_name(name.partition("[")[0])
+        return self.ranges.get(_RANGE_OF.get(base, base), "")
+
+
+def pip_here(packages: Iterable[Package]) -> Pip:
+    """The pip of this interpreter, which need not be the one that a shell calls `pip`."""
+    return Pip(_pip_command(), {package.name: package.wanted for package in packages})
+
+
+def _pip_command() -> str:
+    python = Path(sys.executable)
+    shells = shutil.which("pip")
+    if shells is not None and Path(shells).parent == python.parent:
+        return "pip"
+    if importlib.util.find_spec("pip") is None and shutil.which("uv") is not None:
+        return f"UV_PYTHON={shlex.quote(str(python))} uv pip"
+    near = os.path.relpath(python)
+    return f"{shlex.quote(str(python) if near.startswith(os.pardir) else near)} -m pip"
+
+
+def pip_absence() -> str | None:
+    """What to do where neither pip nor uv is there; None where one is."""
+    if importlib.util.find_spec("pip") is not None or shutil.which("uv") is not None:
+        return None
+    return f"pip is not installed: {shlex.quote(sys.executable)} -m ensurepip"
 
 
 def packages_of(requirements: Iterable[str], installed: Mapping[str, str]) -> tuple[Package, ...]:
@@ -67,9 +108,21 @@ def packages_of(requirements: Iterable[str], installed: Mapping[str, str]) -> tu
         if name == "edgepress" or name in found:
             continue
         version = installed.get(name)
-        fits = None if version is None else requirement.specifier.contains(version, prereleases=True)
-        found[name] = Package(name, _extra_of(requirement), str(requirement.specifier), version, fits)
+        found[name] = Package(
+            name,
+            _extra_of(requirement),
+            str(requirement.specifier),
+            version,
+            None if version is None else _lies_in(requirement, version),
+        )
     return tuple(found.values())
+
+
+def _lies_in(requirement: Requirement, version: str) -> bool:
+    try:
+        return requirement.specifier.contains(version, prereleases=True)
+    except InvalidVersion:
+        return False
 
 
 def _extra_of(requirement: Requirement) -> str:
@@ -78,34 +131,19 @@ def _extra_of(requirement: Requirement) -> str:
     return rest.split('"')[0] if mark else ""
 
 
-def conflicts_of(owners: Mapping[str, Iterable[str]]) -> tuple[Conflict, ...]:
-    """Import names that several distributions claim, of those that cannot share one.
-
-    Args:
-        owners: Import name → distributions, as `importlib.metadata.packages_distributions` gives it.
-    """
-    found = []
-    for import_name, rivals in _SEPARATE.items():
-        there = sorted({canonicalize_name(name) for name in owners.get(import_name, ())} & set(rivals))
-        if len(there) > 1:
-            repair = f"pip uninstall -y {' '.join(there)} && pip install {there[0]}"
-            found.append(Conflict(import_name, tuple(there), repair))
-    return tuple(found)
+def installed_versions(distributions: Iterable[importlib.metadata.Distribution]) -> dict[str, str]:
+    """Canonical name → version; of two of one name the first, which is the one that is imported."""
+    found: dict[str, str] = {}
+    for distribution in distributions:
+        name, version = distribution.metadata["Name"], distribution.metadata["Version"]
+        if name and version:  # an installation that was interrupted has neither
+            found.setdefault(canonicalize_name(name), version)
+    return found
 
 
-def installed_packages() -> tuple[Package, ...]:
-    """The packages of all extras, as they are here."""
-    installed: dict[str, str] = {
-        canonicalize_name(distribution.metadata["Name"] or ""): distribution.version
-        for distribution in importlib.metadata.distributions()
-    }
+def requirements_of_edgepress() -> list[str]:
+    """As its own metadata has them; empty where edgepress runs without being installed."""
     try:
-        requirements = importlib.metadata.requires("edgepress") or []
+        return importlib.metadata.requires("edgepress") or []
     except importlib.metadata.PackageNotFoundError:
-        requirements = []
-    return packages_of(requirements, installed)
-
-
-def installed_conflicts() -> tuple[Conflict, ...]:
-    """The distributions that are installed over each other here."""
-    return conflicts_of(importlib.metadata.packages_distributions())
+        return []

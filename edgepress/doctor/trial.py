@@ -1,187 +1,186 @@
-"""Each backend is tried in a process of its own: an import alone can crash, or hang, or be half there."""
+"""Each backend is tried in a process of its own: an import alone can crash, or hang, or be half there.
 
+The verdict comes through a file that only the trial knows. What a package prints, whether it reads stdin,
+leaves by `sys.exit`, or starts processes that stay, cannot pass for an answer or hold the doctor up.
+"""
+
+import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
+import time
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-PATIENCE_S = 120.0
-_QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"}
-_ABSENT, _BROKEN = 3, 4
+from edgepress.doctor.backends import Backend
 
-# Each trial does a little of what edgepress needs of the backend, and prints what it found.
-# y = Relu(x) on one float, as an ONNX file: the onnx package need not be there to try ONNX Runtime.
-_ONE_NODE = (
-    "08083a330a0c0a0178120179220452656c751201675a0f0a0178120a0a08080112040a020801620f0a0179120a"
-    "0a08080112040a02080142040a001011"
-)
+PATIENCE_S = 120.0
+_POLL_S = 0.02
+_AT_ONCE = 2  # TensorFlow alone takes 0.6 GB to import
+_FINDING_CHARACTERS = 300
+_QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"}
+_SIGNAL_REASONS = {
+    "SIGILL": " (it was built with instructions that this CPU lacks)",
+    "SIGKILL": " (by the system, as for lack of memory)",
+}
 
 
 class Verdict(Enum):
     """What became of a trial."""
 
     WORKS = "works"
-    ABSENT = "absent"  # not installed: not a fault
-    NOT_HERE = "not here"  # installed, but this machine lacks what it needs
+    ABSENT = "absent"  # not installed, or a build without it: not a fault
+    NOT_HERE = "not here"  # this machine lacks what it needs
     BROKEN = "broken"  # installed, and fails
 
 
+class Cause(Enum):
+    """Why a backend is broken, as far as it decides what mends it."""
+
+    ITSELF = "itself"
+    DEPENDENCY = "dependency"  # a package that it imports is not there
+    CPU = "cpu"
+
+
 @dataclass(frozen=True)
-class Backend:
-    """Something that edgepress can work with.
+class Outcome:
+    """What was seen of one backend.
 
     Attributes:
-        name: In words.
-        package: The import that it begins with.
-        code: Prints what was found; `absent(reason)` for a machine that lacks something.
-        remedy: What to do where it is absent.
-        needs_gpu: Whether it is of use with an NVIDIA GPU only.
+        verdict: What became of it.
+        finding: Versions, or what went wrong; printable, one line.
+        cause: Of a broken one; None otherwise.
     """
 
-    name: str
-    package: str
-    code: str
-    remedy: str
-    needs_gpu: bool = False
-
-
-@dataclass(frozen=True)
-class Trial:
-    """The outcome for one backend."""
-
-    name: str
     verdict: Verdict
     finding: str
-    remedy: str | None
+    cause: Cause | None = None
 
-
-def _provider(name: str) -> str:
-    return (
-        "import onnxruntime as r\n"
-        f"if '{name}' not in r.get_available_providers(): absent('this build has no {name}')\n"
-        f"print(r.__version__)"
-    )
-
-
-BACKENDS = (
-    Backend(
-        "Keras on TensorFlow (train, export)",
-        "keras",
-        "import keras, tensorflow as tf\n"
-        "assert float(tf.constant(1.0) + 1.0) == 2.0\n"
-        "print(f'Keras {keras.__version__}, TensorFlow {tf.__version__}')",
-        "pip install 'edgepress[keras]'",
-    ),
-    Backend(
-        "ONNX conversion (export, optimize)",
-        "tf2onnx",
-        f"import onnx, tf2onnx; onnx.checker.check_model(bytes.fromhex('{_ONE_NODE}')); "
-        "print(f'onnx {onnx.__version__}, tf2onnx {tf2onnx.__version__}')",
-        "pip install 'edgepress[onnx]'",
-    ),
-    Backend(
-        "ONNX Runtime on the CPU",
-        "onnxruntime",
-        "import onnxruntime as r, numpy as np\n"
-        "if not hasattr(r, 'InferenceSession'): raise ImportError('the package is an empty shell')\n"
-        f"s = r.InferenceSession(bytes.fromhex('{_ONE_NODE}'), providers=['CPUExecutionProvider'])\n"
-        "assert s.run(None, {'x': np.float32([-1])})[0][0] == 0\nprint(r.__version__)",
-        "pip install 'edgepress[onnxruntime]'",
-    ),
-    Backend(
-        "LiteRT on the CPU",
-        "ai_edge_litert",
-        "from importlib.metadata import version\nfrom ai_edge_litert.interpreter import Interpreter\n"
-        "print(version('ai-edge-litert'))",
-        "pip install 'edgepress[litert]'",
-    ),
-    Backend(
-        "TensorRT-RTX builder (no GPU needed)",
-        "tensorrt_rtx",
-        "import tensorrt_rtx as t\nb = t.Builder(t.Logger(t.Logger.ERROR))\nassert b is not None\n"
-        "print(t.__version__)",
-        "pip install 'edgepress[tensorrt-rtx]'",
-    ),
-    Backend(
-        "ONNX Runtime with CUDA",
-        "onnxruntime",
-        _provider("CUDAExecutionProvider"),
-        "in an environment of its own: pip install onnxruntime-gpu",
-        needs_gpu=True,
-    ),
-    Backend(
-        "ONNX Runtime with TensorRT",
-        "onnxruntime",
-        _provider("TensorrtExecutionProvider"),
-        "in an environment of its own: pip install onnxruntime-gpu, and TensorRT 10",
-        needs_gpu=True,
-    ),
-    Backend(
-        "TensorFlow on the GPU",
-        "tensorflow",
-        "import tensorflow as tf\n"
-        "if not tf.config.list_physical_devices('GPU'): absent('TensorFlow sees no GPU')\n"
-        "print(tf.__version__)",
-        "in an environment of its own: pip install 'tensorflow[and-cuda]'",
-        needs_gpu=True,
-    ),
-    Backend(
-        "TensorRT",
-        "tensorrt",
-        "import tensorrt as t\nprint(t.__version__)",
-        "in an environment of its own: pip install tensorrt",
-        needs_gpu=True,
-    ),
-)
 
 _FRAME = """
-import importlib.util, sys
+import importlib.util, json, os, sys
+if sys.path[:1] == [""]:
+    del sys.path[0]  # a folder here that happens to be called onnx is not the package
+imports, code, answer = json.loads(sys.argv[1])
+def say(verdict, finding, cause=None):
+    os.write(answer, json.dumps([verdict, finding, cause]).encode() + b"\\n")
 def absent(reason):
-    print(reason); sys.exit({absent})
-if importlib.util.find_spec({package!r}) is None:
-    absent({package!r} + " is not installed")
+    say("absent", reason)
+    os._exit(0)
 try:
-    exec({code!r})
-except SystemExit:
-    raise
+    for package in imports:
+        spec = importlib.util.find_spec(package)
+        if spec is None:
+            absent(package + " is not installed")
+        if spec.origin is None:
+            raise ImportError("of " + package + " only the folder is left")
+    values = {"absent": absent}
+    exec(code, values)
+    say("works", str(values["found"]))
 except BaseException as error:
-    print(type(error).__name__ + ": " + " ".join(str(error).split())[:300]); sys.exit({broken})
+    try:
+        text = str(error)
+    except BaseException:
+        text = ""
+    missing = isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0]
+    outside = missing and missing not in imports
+    say("broken", type(error).__name__ + ": " + text, "dependency" if outside else "itself")
 """
 
 
-def try_backend(backend: Backend, gpu_absence: str | None, patience_s: float = PATIENCE_S) -> Trial:
-    """Try one backend in a fresh process.
+class _Attempt:
+    """One backend being tried."""
+
+    def __init__(self, backend: Backend, patience_s: float) -> None:
+        self.backend = backend
+        self._patience_s = patience_s
+        self._answer = tempfile.TemporaryFile()  # noqa: SIM115  # see close
+        self._noise = tempfile.TemporaryFile()  # noqa: SIM115
+        descriptor = self._answer.fileno()
+        task = json.dumps([backend.imports, backend.code, descriptor])
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _FRAME, task],
+            env={**os.environ, **_QUIET},
+            stdin=subprocess.DEVNULL,
+            stdout=self._noise,
+            stderr=subprocess.STDOUT,
+            pass_fds=(descriptor,),
+        )
+        self._end_s = time.monotonic() + patience_s
+
+    def is_over(self) -> bool:
+        return self._process.poll() is not None or time.monotonic() > self._end_s
+
+    def close(self) -> Outcome:
+        """End it if it still runs, and read what it left."""
+        late = self._process.poll() is None
+        if late:
+            self._process.kill()
+        code = self._process.wait()
+        with self._answer, self._noise:
+            answers, noise = _lines(self._answer.fileno()), _lines(self._noise.fileno())
+        last_words = f": {printable(noise[-1])}" if noise else ""
+        if late:
+            return _broken(f"gave no answer within {self._patience_s:.0f} s{last_words}")
+        if code < 0:
+            name = _signal_name(-code)
+            cause = Cause.CPU if name == "SIGILL" else Cause.ITSELF
+            return _broken(f"its process was ended by {name}{_SIGNAL_REASONS.get(name, last_words)}", cause)
+        if not answers:
+            return _broken(f"its process left with exit code {code} and no answer{last_words}")
+        verdict, finding, cause_or_none = json.loads(answers[-1])
+        return Outcome(Verdict(verdict), printable(finding), Cause(cause_or_none) if cause_or_none else None)
+
+
+def try_backends(
+    backends: Sequence[Backend], patience_s: float = PATIENCE_S
+) -> Generator[tuple[Backend, Outcome], None, None]:
+    """Try backends in fresh processes, two at a time.
 
     Args:
-        backend: What to try.
-        gpu_absence: Why there is no GPU; None if there is one.
-        patience_s: After which it counts as hanging.
+        backends: What to try.
+        patience_s: After which one counts as hanging.
+
+    Yields:
+        Each as it ends. Whoever stops listening ends the processes that still run.
     """
-    if backend.needs_gpu and gpu_absence is not None:
-        return Trial(backend.name, Verdict.NOT_HERE, f"no NVIDIA GPU: {gpu_absence}", None)
-    frame = _FRAME.format(absent=_ABSENT, broken=_BROKEN, package=backend.package, code=backend.code)
+    waiting = list(reversed(backends))
+    running: list[_Attempt] = []
     try:
-        done = subprocess.run(
-            [sys.executable, "-c", frame],
-            env={**os.environ, **_QUIET},
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=patience_s,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return Trial(
-            backend.name, Verdict.BROKEN, f"gave no answer within {patience_s:.0f} s", backend.remedy
-        )
-    lines = done.stdout.strip().splitlines()
-    finding = lines[-1] if lines else "it said nothing"
-    if done.returncode == 0:
-        return Trial(backend.name, Verdict.WORKS, finding, None)
-    if done.returncode == _ABSENT:
-        return Trial(backend.name, Verdict.ABSENT, finding, backend.remedy)
-    if done.returncode < 0:
-        finding = f"its process was ended by {signal.Signals(-done.returncode).name}"
-    return Trial(backend.name, Verdict.BROKEN, finding, f"reinstall it: {backend.remedy}")
+        while waiting or running:
+            while waiting and len(running) < _AT_ONCE:
+                running.append(_Attempt(waiting.pop(), patience_s))
+            for attempt in [attempt for attempt in running if attempt.is_over()]:
+                running.remove(attempt)
+                yield attempt.backend, attempt.close()
+            time.sleep(_POLL_S)
+    finally:
+        for attempt in running:
+            attempt.close()
+
+
+def printable(text: str) -> str:
+    """Text of a foreign package on one line that any terminal takes: no escapes, of bounded length."""
+    line = " ".join(text.split())[:_FINDING_CHARACTERS]
+    return "".join(letter if letter.isprintable() else "?" for letter in line)
+
+
+def _broken(finding: str, cause: Cause = Cause.ITSELF) -> Outcome:
+    return Outcome(Verdict.BROKEN, finding, cause)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _lines(descriptor: int) -> list[str]:
+    """The lines that are not empty in the last 64 kB of a file."""
+    size = os.fstat(descriptor).st_size
+    tail = os.pread(descriptor, 65536, max(0, size - 65536))
+    return [line for line in tail.decode("utf-8", errors="replace").splitlines() if line.strip()]

@@ -63,5 +63,7 @@ def runner_for(runtime: Runtime, device: Device) -> OpenRunner:
     }
     found = runners.get((runtime, device))
     if found is None:
-        raise InputError(f"edgepress has no runner for {runtime.value} on {device.value} yet.")
+        raise InputError(
+            f"edgepress has no runner for {runtime.value} on {device.value} yet. Choose another --device."
+        )
     return found

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from benchmark.changes import Change, Course, Quantity, Tolerance, changes_of, results_at
-from benchmark.measurement import RESULTS, Result, Results, Status
+from benchmark.measurement import RESULTS, Result, Results, State, Status, Verdict
 from benchmark.plan import FULL
 from edgepress.errors import InputError, NotComparableError
 
@@ -16,7 +16,11 @@ from edgepress.errors import InputError, NotComparableError
 @pytest.fixture
 def results(measured_tiny: Results) -> Results:
     """onnx-fp32 and onnx-int8."""
-    rows = (row for row in measured_tiny.results if row.artifact in {"onnx-fp32", "onnx-int8"})
+    rows = (
+        replace(row, verdict=row.verdict and Verdict(State.VALID, ()))
+        for row in measured_tiny.results
+        if row.artifact in {"onnx-fp32", "onnx-int8"}
+    )
     return replace(measured_tiny, results=tuple(rows))
 
 
@@ -119,6 +123,16 @@ def test_changes_of_puts_what_is_worse_first_and_the_largest_first_of_all(result
     found = told(first, replace(first, results=tuple(rows)))
     assert [change.course for change in found] == [Course.WORSE, Course.WORSE, Course.BETTER]
     assert found[0].artifact == "onnx-int8"
+
+
+def test_a_time_that_changed_in_a_disturbed_run_is_unsure_and_not_worse(results: Results) -> None:
+    old = with_int8(results, narrow)
+    disturbed = Verdict(State.UNSTABLE, ("other processes took 45% of the CPU",))
+    new = with_int8(old, lambda row: replace(slower(less_accurate(row, 5), 2), verdict=disturbed))
+    loss, time = told(old, new)
+    assert (loss.quantity, loss.course) == (Quantity.TOP1, Course.WORSE)
+    assert (time.quantity, time.course) == (Quantity.LATENCY, Course.UNSURE)
+    assert time.bucket == "≥ 2×, but NEW is unstable: other processes took 45% of the CPU"
 
 
 def test_a_row_that_ran_and_does_not_any_more_is_gone(results: Results) -> None:

@@ -119,6 +119,13 @@ def test_benchmark_folder_does_not_measure_again_when_nothing_changed(request_: 
     assert told == []
 
 
+def test_benchmark_folder_measures_again_when_asked_to(request_: BenchmarkRequest) -> None:
+    small = replace(request_, variants=("onnx-fp32",))
+    first = benchmark_folder(small)
+    second = benchmark_folder(replace(small, again=True))
+    assert (second.key, second.results == first.results) == (first.key, False)
+
+
 @pytest.mark.parametrize("change", [{"threads": 2}, {"limit": 5}, {"seed": 1}, {"variants": ("onnx-fp32",)}])
 def test_benchmark_folder_measures_again_when_the_request_changed(
     request_: BenchmarkRequest, change: dict[str, Any]

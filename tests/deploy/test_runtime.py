@@ -172,7 +172,10 @@ def test_other_labels_than_in_the_manifest_are_invalid(
     (small_bundle / "labels.txt").write_text(text)
     write_sums(small_bundle)
     done, verdict = scripts_of(small_bundle)[1].verify()
-    assert (verdict, done[-1][1]) == ("INVALID", "labels.txt has other labels than manifest.json")
+    assert (verdict, done[-1][1]) == (
+        "INVALID",
+        "labels.txt has other labels than manifest.json. Unpack the bundle again.",
+    )
 
 
 def test_malformed_manifest_takes_one_line_and_the_right_exit_code(

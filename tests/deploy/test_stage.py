@@ -157,8 +157,8 @@ def checked(folder: Path, script: Path) -> int:
 @pytest.mark.parametrize(
     ("damage", "code", "message"),
     [
-        ("missing", 1, "files missing or not named"),
-        ("added", 1, "files missing or not named"),
+        ("missing", 1, "missing: labels.txt. Unpack the bundle again."),
+        ("added", 1, "Keep your own files outside of the bundle."),
         ("swapped model", 1, "model.onnx: SHA-256 is"),
         ("other logits", 1, "logits differ by up to"),
         ("truncated model", 1, "ONNX Runtime cannot load model.onnx"),

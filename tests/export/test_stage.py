@@ -269,5 +269,5 @@ def test_labels_may_begin_with_a_byte_order_mark_but_not_repeat_a_name(tmp_path:
     path.write_text("cat\ndog\n", encoding="utf-8-sig")
     assert read_labels(path) == ("cat", "dog")
     path.write_text("cat\ndog\ncat\n", encoding="utf-8")
-    with pytest.raises(InputError, match="a name of its own, and 'cat' is there twice"):
+    with pytest.raises(InputError, match="needs its own name, and 'cat' is there twice. Rename one"):
         read_labels(path)

@@ -38,6 +38,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--quick", action="store_true", help="fewer samples: for a look, not for a decision")
     add("--threads", type=count, metavar="N", help="threads of every runtime (default: all cores)")
     add("--limit", type=count, metavar="N", help="evaluate at most N pictures, drawn with --seed")
+    add("--again", action="store_true", help="measure also what is up to date, e.g. unstable rows")
     add("--seed", type=seed, default=0, metavar="N", help="of order and drawing (default: 0)")
     add(
         "--require",
@@ -64,6 +65,7 @@ def _run(arguments: argparse.Namespace, progress: Progress) -> Outcome:
         threads=arguments.threads,
         limit=arguments.limit,
         seed=arguments.seed,
+        again=arguments.again,
     )
     results = benchmark_folder(request, progress)
     failed = results.failed()

@@ -24,14 +24,15 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--weights",
         metavar="imagenet|random|FILE",
-        help="of the convolutions (default: imagenet); FILE: .keras, or .h5 as of keras.applications",
+        help="of the convolutions (default: imagenet, or vgg16-digits' own); FILE: .keras, or .h5 as of "
+        "keras.applications",
     )
     add(
         "--trainable-blocks",
         type=whole,
         default=0,
         metavar="N",
-        help="last blocks of convolutions to train, too (default: 0, all frozen)",
+        help="last blocks of convolutions that a second phase trains with the head (default: 0, all frozen)",
     )
     add(
         "--pooling",
@@ -40,9 +41,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="average|max|flatten",
         help="over the last feature map (default: average)",
     )
-    add("--hidden", type=whole, default=256, metavar="N", help="width of the new hidden layer, 0 for none")
+    add("--hidden", type=whole, default=256, metavar="N", help="width of a new layer (default: 256; 0: none)")
     add("--dropout", type=number, default=0.5, metavar="SHARE", help="of its outputs (default: 0.5)")
-    add("--epochs", type=count, default=30, metavar="N", help="at most (default: 30)")
+    add("--epochs", type=count, default=30, metavar="N", help="at most, of each phase (default: 30)")
     add(
         "--patience",
         type=whole,
@@ -55,7 +56,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--learning-rate",
         type=positive,
         metavar="RATE",
-        help="of Adam (default: 0.001, and 0.0001 with --trainable-blocks)",
+        help="of Adam (default: 0.001); a tenth of it in the second phase",
     )
     add(
         "--validation",

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import tomllib
 
+from benchmark.gate import requirement_of
 from edgepress.artifact import Device, Format
 from edgepress.cli.commands import COMMANDS
 from edgepress.cli.job import STAGES, Job, keys_of, read_job
@@ -162,3 +163,13 @@ def test_init_writes_a_job_and_keeps_one_that_is_there(cli: Cli, tmp_path: Path)
     assert again.returncode == 2
     assert "exists and is kept" in again.stderr
     assert path.read_text() == "mine"
+
+
+def test_override_of_a_list_may_have_commas_inside_its_texts(tmp_path: Path) -> None:
+    path = tmp_path / "job.toml"
+    path.write_text(MINIMAL)
+    gate = "runner=litert: speedup>=1.5, top1_drop<=0.5"
+    job = read_job(path, (f'benchmark.require=["{gate}"]',))
+    assert arguments_of(job, "benchmark")["require"] == [requirement_of(gate)]
+    with pytest.raises(InputError, match="benchmark.require: a list of texts is wanted"):
+        read_job(path, ("benchmark.require=[oops",))

@@ -116,6 +116,13 @@ def test_output_has_no_colour_when_piped(cli: Cli, tmp_path: Path) -> None:
         assert "\x1b" not in done.stdout + done.stderr
 
 
+def test_a_terminal_that_knows_only_ascii_gets_everything(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    done = cli("inspect", "vgg16")
+    assert done.returncode == 0, done.stderr
+    assert r"224\xd7224\xd764" in done.stdout
+
+
 def test_version_is_printed(cli: Cli) -> None:
     assert cli("--version").stdout.startswith("edgepress 0.")
 
