@@ -99,8 +99,9 @@ sys.exit(main(sys.argv[1:]))
     [
         (("completion", "bash"), 0, ""),
         (("doctor", "--help"), 0, ""),
+        (("inspect", "vgg16", "--quiet"), 0, ""),
         (
-            ("inspect", "vgg16"),
+            ("optimize", "docs"),
             2,
             "edgepress: numpy was built for another CPU. "
             "Run `edgepress doctor`: it says what is wrong here.\n",

@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from edgepress.artifact import Precision, TensorSpec
+from edgepress.errors import InputError
 from edgepress.inspection.layer import Inspection, Layer
+from edgepress.inspection.number_type import NumberType
 
 if TYPE_CHECKING:
     import keras
@@ -43,7 +45,15 @@ def inspect_keras(model: "keras.Model") -> Inspection:
 
     Args:
         model: Functional or Sequential, with known shapes but for the batch.
+
+    Raises:
+        InputError: It was never built, so that its layers have no shapes, or it is no graph of layers.
     """
+    if not hasattr(getattr(model, "_functional", None) or model, "_nodes_by_depth"):
+        raise InputError(
+            f"{model.name} is no graph of layers with known shapes. "
+            "Begin it with keras.Input, build it of Keras' own layers, and save it anew."
+        )
     layers: dict[int, Layer] = {}
     uncounted: dict[str, None] = {}
     for call in _calls(model):
@@ -87,19 +97,27 @@ def _spec(tensor: Any) -> TensorSpec:
 
 def _layer(call: _Call, macs: int) -> Layer:
     layer = call.layer
-    counts = [math.prod(variable.shape) for variable in layer.weights]
+    types = [(_type(variable.dtype), math.prod(variable.shape)) for variable in layer.weights]
     bias = getattr(layer, "bias", None)
     biases = math.prod(bias.shape) if bias is not None and hasattr(bias, "shape") else 0
-    stored = _precision(str(layer.weights[0].dtype))
-    computed = _precision(str(layer.compute_dtype))
-    width = 2 if stored is Precision.FP16 else 4
-    kind = type(layer).__name__
-    weights = sum(counts) - biases
-    return Layer(layer.name, weights, macs, stored, computed, kind, call.result[1:], biases, width)
+    largest = max(types, key=lambda item: item[1])[0]
+    integer = getattr(layer, "quantization_mode", None) == "int8"
+    return Layer(
+        layer.name,
+        sum(count for _, count in types) - biases,
+        macs,
+        largest.precision,
+        Precision.INT8 if integer else _type(layer.compute_dtype).precision,
+        type(layer).__name__,
+        call.result[1:],
+        biases,
+        sum(of.size_bytes(count) for of, count in types),
+        largest.odd_name,
+    )
 
 
-def _precision(dtype: str) -> Precision:
-    return Precision.FP16 if dtype in {"float16", "bfloat16"} else Precision.FP32
+def _type(dtype: Any) -> NumberType:
+    return NumberType(str(dtype).upper())
 
 
 def _macs(call: _Call) -> int | None:

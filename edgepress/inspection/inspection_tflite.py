@@ -8,6 +8,7 @@ from typing import Any
 from edgepress.artifact import Precision, Quantization, TensorSpec
 from edgepress.errors import InputError
 from edgepress.inspection.layer import Inspection, Layer
+from edgepress.inspection.stored_tensors import StoredTensor, Tally
 from edgepress.inspection.tflite_graph import TfliteModel, shape_of, tflite_model
 
 # Input index of the weight.
@@ -18,6 +19,8 @@ _WEIGHTED = {
     "FULLY_CONNECTED": 1,
     "BATCH_MATMUL": 1,
 }
+# Input index of the bias.
+_BIAS = {"CONV_2D": 2, "DEPTHWISE_CONV_2D": 2, "TRANSPOSE_CONV": 3, "FULLY_CONNECTED": 2}
 # They have weights (or whole graphs) whose MACs are not counted.
 _UNREAD = frozenset(
     {
@@ -50,55 +53,96 @@ def _read(path: Path) -> Inspection:
     with tflite_model(path) as model:
         model.require_whole(path, path.stat().st_size)
         operators = list(model.operators())
-        dequantized = {op.Outputs(0): op.Inputs(0) for name, op in operators if name == "DEQUANTIZE"}
-        layers = tuple(_layer(model, name, op, dequantized) for name, op in operators if name in _WEIGHTED)
+        if not operators:
+            raise InputError(
+                f"{path} holds no TFLite graph: wanted operators, got none. Export the model anew."
+            )
+        reader = _LayerReader(model, operators)
+        layers = tuple(reader.read(name, op) for name, op in operators if name in _WEIGHTED)
         casts = sum(name in _CONVERSIONS and not model.is_constant(op.Inputs(0)) for name, op in operators)
         transposes = sum(name == "TRANSPOSE" for name, _ in operators)
         inputs = tuple(_spec(model, name, index) for name, index in model.inputs())
         outputs = tuple(_spec(model, name, index) for name, index in model.outputs())
         uncounted = tuple(f"{_name_of(model, op)} ({name})" for name, op in operators if name in _UNREAD)
-    return Inspection(layers, casts, transposes, inputs, outputs, uncounted)
+    return Inspection(layers, casts, transposes, inputs, outputs, uncounted, reader.unlisted)
 
 
-def _layer(model: TfliteModel, name: str, operator: Any, dequantized: dict[int, int]) -> Layer:
-    source = operator.Inputs(2 if name == "TRANSPOSE_CONV" else 0)  # whose first input is the result's shape
-    weight = operator.Inputs(_WEIGHTED[name])
-    stored = dequantized.get(weight, weight)
-    output = model.tensor(operator.Outputs(0))
-    constant = model.is_constant(stored)
-    bias = _bias(model, name, operator)
-    operands = {_precision(model.tensor(index)) for index in (source, weight)}
-    return Layer(
-        _name_of(model, operator),
-        math.prod(shape_of(model.tensor(stored))) if constant else 0,
-        _macs(name, shape_of(model.tensor(source)), shape_of(model.tensor(stored)), shape_of(output)),
-        _precision(model.tensor(stored)),
-        operands.pop() if len(operands) == 1 else Precision.FP32,
-        name,
-        shape_of(output)[1:],
-        0 if bias is None else math.prod(shape_of(bias)),
-        4 if bias is None else _bias_bytes(bias),
-    )
+class _LayerReader:
+    """Follows the operands of weighted operators back to what is stored. Reads each operator once, in order.
+
+    Attributes:
+        unlisted: Floating-point values that are stored, but for no weighted operator.
+    """
+
+    def __init__(self, model: TfliteModel, operators: list[tuple[str, Any]]) -> None:
+        self._model = model
+        self._dequantized: dict[int, int] = {
+            op.Outputs(0): op.Inputs(0) for name, op in operators if name == "DEQUANTIZE"
+        }
+        self._tally = Tally()
+        operands = {self._stored(index) for name, op in operators for index in _operands(name, op)}
+        rest = (index for index in model.tensors() if index not in operands and model.type_of(index).is_float)
+        self.unlisted = sum(tensor.values for tensor in map(self._tensor, rest) if tensor is not None)
+
+    def read(self, name: str, operator: Any) -> Layer:
+        """Parameters, MACs and precisions of one operator."""
+        model = self._model
+        source = operator.Inputs(2 if name == "TRANSPOSE_CONV" else 0)  # whose first is the result's shape
+        weight = operator.Inputs(_WEIGHTED[name])
+        stored = self._stored(weight)
+        output = model.tensor(operator.Outputs(0))
+        operands = {model.type_of(index).precision for index in (source, weight)}
+        shapes = (shape_of(model.tensor(source)), shape_of(model.tensor(stored)), shape_of(output))
+        weights, biases, stored_bytes = self._tally.add(
+            self._tensor(stored), self._tensor(self._bias(name, operator))
+        )
+        return Layer(
+            _name_of(model, operator),
+            weights,
+            _macs(name, *shapes),
+            model.type_of(stored).precision,
+            operands.pop() if len(operands) == 1 else Precision.FP32,
+            name,
+            shape_of(output)[1:],
+            biases,
+            stored_bytes,
+            model.type_of(stored).odd_name,
+        )
+
+    def _stored(self, index: int) -> int:
+        """The tensor that a DEQUANTIZE turns into this one; itself where there is none."""
+        return self._dequantized.get(index, index)
+
+    def _bias(self, name: str, operator: Any) -> int | None:
+        place = _BIAS.get(name, operator.InputsLength())
+        index = int(operator.Inputs(place)) if place < operator.InputsLength() else -1
+        return self._stored(index) if index >= 0 else None
+
+    def _tensor(self, index: int | None) -> StoredTensor | None:
+        """The values of a tensor in the file; None where it is computed.
+
+        Raises:
+            ValueError: Its shape is not that of so many bytes.
+        """
+        model = self._model
+        if index is None or not model.is_constant(index):
+            return None
+        shape, size_bytes = shape_of(model.tensor(index)), model.stored_bytes(index)
+        count = math.prod(shape)
+        wanted_bytes = model.type_of(index).size_bytes(count)
+        if wanted_bytes != size_bytes and model.tensor(index).Sparsity() is None:
+            raise ValueError(f"tensor {index} of {shape} takes {wanted_bytes} bytes, {size_bytes} are stored")
+        return StoredTensor(model.tensor(index).Buffer(), count, size_bytes)
+
+
+def _operands(name: str, operator: Any) -> tuple[int, ...]:
+    """Indices of all inputs of a weighted operator."""
+    return tuple(operator.Inputs(i) for i in range(operator.InputsLength())) if name in _WEIGHTED else ()
 
 
 def _name_of(model: TfliteModel, operator: Any) -> str:
     """The name of its first output: operators have none."""
     return str(model.tensor(operator.Outputs(0)).Name().decode())
-
-
-def _bias(model: TfliteModel, name: str, operator: Any) -> Any:
-    """The tensor of its bias values; None without."""
-    place = 3 if name == "TRANSPOSE_CONV" else 2
-    if operator.InputsLength() <= place or operator.Inputs(place) < 0:
-        return None
-    index = operator.Inputs(place)
-    return model.tensor(index) if model.is_constant(index) else None
-
-
-def _bias_bytes(bias: Any) -> int:
-    from ai_edge_litert.schema_py_generated import TensorType
-
-    return {TensorType.FLOAT16: 2, TensorType.INT64: 8}.get(bias.Type(), 4)
 
 
 def _macs(name: str, source: tuple[int, ...], weight: tuple[int, ...], result: tuple[int, ...]) -> int:
@@ -112,19 +156,12 @@ def _macs(name: str, source: tuple[int, ...], weight: tuple[int, ...], result: t
     return math.prod(result) * math.prod(weight[1:])
 
 
-def _precision(tensor: Any) -> Precision:
-    from ai_edge_litert.schema_py_generated import TensorType
-
-    known = {TensorType.INT8: Precision.INT8, TensorType.FLOAT16: Precision.FP16}
-    return known.get(tensor.Type(), Precision.FP32)
-
-
 def _spec(model: TfliteModel, name: str, index: int) -> TensorSpec:
-    from ai_edge_litert.schema_py_generated import TensorType
-
     tensor = model.tensor(index)
-    dtype = {TensorType.FLOAT32: "float32", TensorType.INT8: "int8", TensorType.UINT8: "uint8"}
     found, quantization = tensor.Quantization(), None
     if found is not None and found.ScaleLength():
-        quantization = Quantization(float(found.Scale(0)), int(found.ZeroPoint(0)))
-    return TensorSpec(name, shape_of(tensor), dtype.get(tensor.Type(), str(tensor.Type())), quantization)
+        scale = float(found.Scale(0))
+        if not math.isfinite(scale):
+            raise ValueError(f"tensor {index}: a scale of {scale}")
+        quantization = Quantization(scale, int(found.ZeroPoint(0)))
+    return TensorSpec(name, shape_of(tensor), model.type_of(index).name.lower(), quantization)

@@ -39,5 +39,5 @@ def _layers(architecture: Architecture) -> Iterator[Layer]:
 
 
 def _layer(name: str, kind: str, weights: int, macs: int, shape: tuple[int, ...]) -> Layer:
-    fp32 = Precision.FP32
-    return Layer(name, weights, macs, fp32, fp32, kind, shape, biases=shape[-1])
+    fp32, biases = Precision.FP32, shape[-1]
+    return Layer(name, weights, macs, fp32, fp32, kind, shape, biases, 4 * (weights + biases))

@@ -15,14 +15,16 @@ class Layer:
 
     Attributes:
         name: As the model has it.
-        parameters: Number of weights (without bias).
+        parameters: Number of weights (without bias); 0 where an earlier layer has the same.
         macs: Multiply-accumulates for one picture.
         stored: Precision of the weights in the file.
         computed: Precision of the operands that are multiplied.
         kind: The operator, as the format calls it.
         output_shape: Of one picture's result, without the batch; None for a dimension that is not known.
         biases: Number of bias values.
-        bias_bytes_each: Size of one bias value as it is stored: 4 for FP32 and for INT32 beside INT8 weights.
+        stored_bytes: Size of weights and biases as they lie in the model; None where that is not known (then
+            what `stored` says for a weight, and 4 for a bias).
+        stored_type: Type of the weights as the format calls it, where `stored` is only near it ("int4").
     """
 
     name: str
@@ -33,12 +35,15 @@ class Layer:
     kind: str = ""
     output_shape: tuple[int | None, ...] = ()
     biases: int = 0
-    bias_bytes_each: int = 4
+    stored_bytes: int | None = None
+    stored_type: str = ""
 
     @property
     def weight_bytes(self) -> int:
-        """Size of weights and biases as they are stored."""
-        return self.parameters * _BYTES[self.stored] + self.bias_bytes_each * self.biases
+        """Size of weights and biases."""
+        if self.stored_bytes is not None:
+            return self.stored_bytes
+        return self.parameters * _BYTES[self.stored] + 4 * self.biases
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,9 @@ class Inspection:
         inputs: Input signature.
         outputs: Output signature.
         uncounted: What has weights whose MACs cannot be told, in words; it counts 0 MACs.
+        unlisted: Floating-point values that are stored, but in none of the layers: of normalizations, slopes,
+            constants. Scales of quantized tensors are not among them.
+        weight_files: Names of the files beside the model in which it keeps weights.
     """
 
     layers: tuple[Layer, ...]
@@ -60,6 +68,8 @@ class Inspection:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     uncounted: tuple[str, ...] = ()
+    unlisted: int = 0
+    weight_files: tuple[str, ...] = ()
 
     def shares(self, proof: Proof) -> PrecisionShares:
         """Shares of parameters and MACs in each precision."""

@@ -1,11 +1,10 @@
 """Reading ONNX graphs: weights, shapes and neighbours, without copying hundreds of megabytes."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from edgepress.errors import InputError
 
@@ -94,6 +93,7 @@ def without_weights(model: "onnx.ModelProto") -> "onnx.ModelProto":
     graph.input.extend(source.input)
     graph.output.extend(source.output)
     graph.value_info.extend(source.value_info)
+    bare.functions.extend(model.functions)
     for tensor in source.initializer:
         if not is_bulk(tensor):
             graph.initializer.append(tensor)
@@ -106,7 +106,7 @@ def without_weights(model: "onnx.ModelProto") -> "onnx.ModelProto":
 
 def is_bulk(tensor: "onnx.TensorProto") -> bool:
     """Whether `without_weights` leaves this tensor's data out."""
-    return bool(np.prod(tensor.dims, dtype=np.int64) * 4 >= _BULK_BYTES)
+    return bool(math.prod(tensor.dims) * 4 >= _BULK_BYTES)
 
 
 def inferred(bare: "onnx.ModelProto", batch: int | None = None) -> "onnx.ModelProto":

@@ -5,14 +5,16 @@ from typing import Any
 
 from edgepress.errors import InputError, MissingRuntimeError
 from edgepress.files import atomic_path
-from edgepress.inspection.blocks import block_name, blocks_of
+from edgepress.inspection.blocks import block_names
 from edgepress.inspection.layer import Inspection, Layer
 
 SUFFIXES = (".svg", ".png")
 # Okabe and Ito, Color Universal Design (2008): told apart with every kind of colour vision.
 _COLOURS = ("#56b4e9", "#0072b2", "#009e73", "#e69f00", "#d55e00", "#cc79a7", "#999999")
+_WITHOUT_UNIT = 10_000
 _STYLE: Any = {
     "svg.hashsalt": "edgepress",
+    "text.parse_math": False,  # a dollar in a layer's name is one
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -28,11 +30,13 @@ def write_plot(path: Path, name: str, inspection: Inspection) -> None:
     """Draw a model to an SVG or PNG file: a row per layer, coloured by block.
 
     Raises:
-        InputError: Another suffix, or the file cannot be written.
+        InputError: Another suffix, a folder of that name, or the file cannot be written.
         MissingRuntimeError: matplotlib is not installed.
     """
     if path.suffix not in SUFFIXES:
         raise InputError(f"--plot wants a name that ends in {' or '.join(SUFFIXES)}. Received: {path}.")
+    if path.is_dir():
+        raise InputError(f"--plot wants a file to write, {path} is a folder. Choose another name.")
     try:
         import matplotlib as mpl
         from matplotlib.figure import Figure
@@ -74,8 +78,9 @@ def _draw(figure: Any, name: str, inspection: Inspection) -> None:
 
 def _colours(inspection: Inspection) -> list[str]:
     """A colour per layer, by block."""
-    names = [block.name for block in blocks_of(inspection)]
-    return [_COLOURS[names.index(block_name(layer)) % len(_COLOURS)] for layer in inspection.layers]
+    names = block_names(inspection)
+    order = list(dict.fromkeys(names))
+    return [_COLOURS[order.index(name) % len(_COLOURS)] for name in names]
 
 
 def _elements(layer: Layer) -> int:
@@ -87,6 +92,7 @@ def _elements(layer: Layer) -> int:
 
 def _label(value: int, whole: int | None, layer: Layer) -> str:
     if whole is None:
-        return "×".join(str(size) for size in layer.output_shape)
+        return "×".join("–" if size is None else str(size) for size in layer.output_shape)
     share = 100 * value / whole if whole else 0.0
-    return f"{value / 1e6:,.2f} M ({share:.1f} %)"
+    number = f"{value / 1e6:,.2f} M" if value >= _WITHOUT_UNIT else f"{value:,}"
+    return f"{number} ({share:.1f} %)"

@@ -1,5 +1,6 @@
 """What the user points at (a model by name, a file, an artifact of a folder), and how it is opened."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from edgepress.manifest import MANIFEST, Manifest
 from edgepress.models.keras_file import load_keras_file, read_keras_file
 from edgepress.models.vgg16 import VGG16, VGG16_DIGITS
 
-_ARCHITECTURES = {architecture.name: architecture for architecture in (VGG16, VGG16_DIGITS)}
+ARCHITECTURES = {architecture.name: architecture for architecture in (VGG16, VGG16_DIGITS)}
 
 _NOT_TOLD = {
     Format.ENGINE: "Its layers are not told: an engine opens on its GPU only.",
@@ -48,17 +49,21 @@ def look_into(text: str, variant: str | None = None) -> Subject:
         variant: Id of the artifact, for a folder.
 
     Raises:
-        InputError: There is no such thing, it is damaged, or a folder without `variant`.
+        InputError: There is no such thing, it is damaged, a folder without `variant`, or the reverse.
         MissingRuntimeError: What reads the file is not installed.
     """
-    if text in _ARCHITECTURES:
-        return Subject(text, None, inspect_architecture(_ARCHITECTURES[text]))
     path = Path(text)
     if (path / MANIFEST).is_file():
         return _of_folder(Manifest.load(path), variant)
+    if variant is not None:
+        raise InputError(
+            f"--variant names an artifact of a folder, and {text} is none with a {MANIFEST}. Leave it out."
+        )
+    if text in ARCHITECTURES:
+        return Subject(text, None, inspect_architecture(ARCHITECTURES[text]))
     if not path.exists():
         if not path.suffix:
-            raise unknown_choice("model", text, (*_ARCHITECTURES, "FILE", "DIR"))
+            raise unknown_choice("model", text, (*ARCHITECTURES, "FILE", "DIR"))
         raise InputError(f"There is no file at {path}. Check the path.")
     return _of_file(path, _manifest_beside(path))
 
@@ -79,16 +84,22 @@ def _manifest_beside(path: Path) -> Artifact | None:
 
 
 def _of_file(path: Path, artifact: Artifact | None) -> Subject:
+    if path.is_dir() and artifact is None:
+        raise InputError(
+            f"{path} is a folder without {MANIFEST}: wanted a .keras, .onnx or .tflite file, or a folder "
+            "that `edgepress export` wrote."
+        )
     size = artifact.size_bytes if artifact is not None else path.stat().st_size if path.is_file() else None
     notes = _notes(artifact)
     try:
         if path.suffix == ".keras":
             return Subject(path.name, size, inspect_keras(load_keras_file(read_keras_file(path))), notes)
         if path.suffix == ".onnx":
-            return Subject(path.name, size, inspect_onnx(path), notes)
+            found = inspect_onnx(path)
+            return Subject(path.name, size, found, (*notes, *_beside(path, found)))
         if path.suffix == ".tflite":
             return Subject(path.name, size, inspect_tflite(path), notes)
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise MissingRuntimeError(str(error.name), "cpu") from error
     if artifact is not None and artifact.format in _NOT_TOLD:
         return Subject(path.name, size, None, (*notes, _NOT_TOLD[artifact.format]))
@@ -96,6 +107,14 @@ def _of_file(path: Path, artifact: Artifact | None) -> Subject:
         f"{path} is nothing that edgepress can look into: a .keras, .onnx or .tflite file is wanted, or an "
         "artifact of a folder with a manifest.json."
     )
+
+
+def _beside(path: Path, inspection: Inspection) -> Iterator[str]:
+    """Where a model keeps its weights, if not in its file."""
+    for name in inspection.weight_files:
+        file = path.parent / name
+        state = f"{file.stat().st_size / 1e6:.1f} MB" if file.is_file() else "which is missing"
+        yield f"Keeps weights in {name}, {state}. Inspection reads shapes only and does not need it."
 
 
 def _notes(artifact: Artifact | None) -> tuple[str, ...]:

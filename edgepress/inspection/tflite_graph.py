@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgepress.errors import InputError
+from edgepress.inspection.number_type import NumberType
 
 _IDENTIFIER = b"TFL3"
 _DATA = 4  # place of the field `data` in the table `Buffer` of TFLite's schema
@@ -25,19 +26,33 @@ def tflite_model(path: Path) -> "Iterator[TfliteModel]":
         if stream.read(8)[4:] != _IDENTIFIER:
             raise InputError(f"{path} is no TFLite file. Export the model anew.")
         with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            yield TfliteModel(schema.Model.GetRootAs(content), _names(schema.BuiltinOperator))
+            yield TfliteModel(
+                schema.Model.GetRootAs(content), _names(schema.BuiltinOperator), _names(schema.TensorType)
+            )
 
 
 def _names(enumeration: Any) -> dict[int, str]:
     return {value: name for name, value in vars(enumeration).items() if isinstance(value, int)}
 
 
+def _require_index(index: int, length: int, what: str) -> None:
+    """Check an index, which the flatbuffer's reader follows wherever it leads.
+
+    Raises:
+        ValueError: It is out of range.
+    """
+    if not 0 <= index < length:
+        raise ValueError(f"{what} {index} of {length}")
+
+
 class TfliteModel:
     """The main graph of a TFLite file. Use it only while `tflite_model` is open."""
 
-    def __init__(self, model: Any, operator_names: dict[int, str]) -> None:
+    def __init__(self, model: Any, operator_names: dict[int, str], type_names: dict[int, str]) -> None:
         self._model = model
         self._operator_names = operator_names
+        self._type_names = type_names
+        _require_index(0, model.SubgraphsLength(), "graph")
         self.graph = model.Subgraphs(0)
 
     def require_whole(self, path: Path, file_bytes: int) -> None:
@@ -61,19 +76,39 @@ class TfliteModel:
         """(name such as "CONV_2D", operator) in order of execution."""
         for i in range(self.graph.OperatorsLength()):
             operator = self.graph.Operators(i)
+            _require_index(operator.OpcodeIndex(), self._model.OperatorCodesLength(), "operator code")
             code = self._model.OperatorCodes(operator.OpcodeIndex())
             number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
             yield self._operator_names[number], operator
 
     def tensor(self, index: int) -> Any:
-        """The tensor of that index."""
+        """The tensor of that index.
+
+        Raises:
+            ValueError: There is none.
+        """
+        _require_index(index, self.graph.TensorsLength(), "tensor")
         return self.graph.Tensors(index)
+
+    def tensors(self) -> range:
+        """Indices of all tensors."""
+        return range(self.graph.TensorsLength())
+
+    def type_of(self, index: int) -> NumberType:
+        """Type of a tensor's values."""
+        return NumberType(self._type_names[self.tensor(index).Type()])
 
     def is_constant(self, index: int) -> bool:
         """Whether the tensor's values are in the file."""
-        buffer = self._model.Buffers(self.tensor(index).Buffer())
+        return self.stored_bytes(index) > 0
+
+    def stored_bytes(self, index: int) -> int:
+        """Size of the tensor's values in the file; 0 where they are computed."""
+        place = self.tensor(index).Buffer()
+        _require_index(place, self._model.BuffersLength(), "buffer")
+        buffer = self._model.Buffers(place)
         # Large files keep the data behind the flatbuffer: then the buffer has a size instead.
-        return bool(buffer.DataLength() or buffer.Size())
+        return int(buffer.DataLength() or buffer.Size())
 
     def activations(self) -> Iterator[int]:
         """Indices of the graph's inputs and of all operators' outputs."""
@@ -118,5 +153,12 @@ def _named(mappings: Iterator[Any]) -> Iterator[tuple[str, int]]:
 
 
 def shape_of(tensor: Any) -> tuple[int, ...]:
-    """Dimensions of a tensor."""
-    return tuple(tensor.Shape(i) for i in range(tensor.ShapeLength()))
+    """Dimensions of a tensor.
+
+    Raises:
+        ValueError: One is negative. (What is dynamic is -1 in another field and 1 here.)
+    """
+    shape = tuple(int(tensor.Shape(i)) for i in range(tensor.ShapeLength()))
+    if min(shape, default=0) < 0:
+        raise ValueError(f"a tensor of {shape}")
+    return shape

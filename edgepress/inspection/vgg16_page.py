@@ -6,6 +6,7 @@ Every figure on the page is computed here; what was published elsewhere stands t
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from edgepress.artifact import Precision
@@ -28,6 +29,8 @@ _ALEXNET_CONVOLUTIONS = (
     (384, 3, 192, 13),
     (256, 3, 192, 13),
 )
+# Multiplications of a 2×2 tile of results: 4 × 9 directly, (2 + 3 - 1)² by F(2×2, 3×3).
+_WINOGRAD = 4 * 9 / (2 + 3 - 1) ** 2
 _ALEXNET_DENSE = ((4096, 9216), (4096, 4096), (1000, 4096))
 
 
@@ -60,6 +63,7 @@ def alexnet() -> tuple[int, int]:
     return sum(w + b for w, b, _ in layers), sum(w * places for w, _, places in layers)
 
 
+@cache
 def peers() -> tuple[Peer, ...]:
     """The networks that VGG16 is compared with. Two of them are built by Keras, without weights, and counted."""
     applications = import_keras().applications
@@ -81,6 +85,8 @@ def page() -> str:
     dense = next(block for block in blocks_of(found) if block.name == "dense")
     widest = max(found.layers, key=_elements)
     three, seven = 3 * 9, 49
+    stride = 2 ** len(VGG16.blocks)
+    last = VGG16.side_pixels // stride
     return f"""# VGG16
 
 *This page is written by `edgepress/inspection/vgg16_page.py` from the block table in `edgepress/models/vgg16.py`. Every count on
@@ -97,7 +103,7 @@ takes **{found.macs / 1e9:.2f} G multiply-accumulates** for one picture of 224×
 
 {_table(("block", "convolutions", "result", "receptive field", "parameters", "share", "MACs", "share"), _blocks(found))}
 
-Each block halves the side and, up to block 4, doubles the channels. So up to block 4 a convolution in the middle of one block
+Each block halves the side and, from block 2 to block 4, doubles the channels. So up to block 4 a convolution in the middle of one block
 costs what one in the middle of the next costs: a quarter of the positions, four times the weights. In block 5 it costs a quarter of that.
 
 ## Why small filters, and why depth
@@ -107,9 +113,10 @@ costs what one in the middle of the next costs: a quarter of the positions, four
 - **Fewer parameters.** With C channels, three 3×3 layers have {three} C² weights and one 7×7 layer has {seven} C²: {seven / three - 1:.0%} more for the same
   field of view.
 - **More decisions.** Three ReLUs instead of one make the function more discriminative (section 2.3). In the paper's own comparison
-  (section 4.1) a shallower net with 5×5 filters was 7 % worse in top-1 error than its 3×3 counterpart.
-- **Depth helped until 16 to 19 layers** (table 3), and training it took care with the initial weights; today He et al. 2015
-  ([arXiv 1502.01852](https://arxiv.org/abs/1502.01852)) gives the draw that edgepress uses for random weights.
+  (section 4.1) a shallower net with 5×5 filters had a top-1 error 7 % higher than its 3×3 counterpart, on one centre crop.
+- **Depth helped up to 16 to 19 layers**, where the error levelled off (section 4.1, table 3). Training took care: the deep nets
+  started from layers of a trained shallow one (section 3.1). Today He et al. 2015
+  ([arXiv 1502.01852](https://arxiv.org/abs/1502.01852)) give the draw that edgepress uses for random weights.
 
 ## Where everything sits
 
@@ -117,7 +124,7 @@ costs what one in the middle of the next costs: a quarter of the positions, four
 
 - **Parameters: in the dense layers**, {dense.parameters / found.parameters:.1%} of them, and {(fc1.parameters + fc1.biases) / found.parameters:.1%} in `fc1` alone.
 - **Work: in the convolutions**, {1 - dense.macs / found.macs:.1%} of all multiply-accumulates.
-- **Bytes**: {_bytes(found)}.
+- **Bytes**: {_bytes(found)} (biases in INT32, scales not counted).
 - **Largest result**: `{widest.name}`, {_shape(widest)} values, {4 * _elements(widest) / 1e6:.1f} MB in FP32; a runtime that reuses memory needs two of that
   size at once, {8 * _elements(widest) / 1e6:.1f} MB.
 
@@ -125,23 +132,25 @@ costs what one in the middle of the next costs: a quarter of the positions, four
 
 {_table(("network", "parameters", "MACs", "input", "top-1 % (published)", "source"), _peers())}
 
-AlexNet is counted with its two groups, as published; a single tower has more. ResNet50 and InceptionV3 are built by Keras and
+AlexNet is counted with its two groups, as published; a single tower has more. Its first result of 55×55 takes an input of
+227×227, where the paper says 224×224. ResNet50 and InceptionV3 are built by Keras and
 counted, normalization included. Published accuracies are not measured here and were not obtained in one way.
 
 ## Strengths
 
-- One kind of layer throughout: every runtime has its fastest kernels for it, and every INT8 scheme supports it.
-- No branches, no normalization: nothing to fold, ranges that are easy to calibrate, and a chain of ReLU and max-pooling through which
+- One kind of convolution throughout, 3×3 with stride 1: the case that Winograd's algorithm computes with {_WINOGRAD:.2f} times fewer
+  multiplications (Lavin and Gray 2015, [arXiv 1509.09308](https://arxiv.org/abs/1509.09308), section 4.1).
+- No branches, no normalization: nothing to fold, and a chain of ReLU and max-pooling through which
   scales can be moved from layer to layer (Nagel et al. 2019, [arXiv 1906.04721](https://arxiv.org/abs/1906.04721)).
-- Its features transfer well; its convolutions are a common start for small data sets (`edgepress train`).
+- Its features transfer well (appendix B of the paper); its convolutions are a common start for small data sets (`edgepress train`).
 
 ## Limits
 
-- Size: {found.weight_bytes / 1e6:.0f} MB in FP32 for a network that ResNet50 beats with {_times_smaller():.1f} times fewer parameters. A new head on pooled
+- Size: {found.weight_bytes / 1e6:.0f} MB in FP32 for a network that {_better_and_smaller()}. A new head on pooled
   features drops the dense layers, and {dense.parameters / found.parameters:.0%} of the parameters with them.
-- Work: a phone has to do {found.macs / 1e9:.1f} G multiply-accumulates a picture. INT8 is where that gets cheap; pruning whole channels also
-  helps, most in {_heaviest(found, 2)}.
-- The flatten before `fc1` ties the network to 224×224.
+- Work: {found.macs / 1e9:.1f} G multiply-accumulates a picture. INT8 makes each operand four times smaller than FP32; pruning whole channels
+  leaves fewer of them, most in {_heaviest(found, 2)}.
+- The flatten before `fc1` ties the network to a last result of {last}×{last}: pictures of {last * stride} to {last * stride + stride - 1} pixels a side.
 """
 
 
@@ -194,9 +203,10 @@ def _peers() -> Iterable[tuple[str, ...]]:
         )
 
 
-def _times_smaller() -> float:
-    resnet = next(peer for peer in peers() if peer.name.startswith("ResNet50"))
-    return VGG16.parameters / resnet.parameters
+def _better_and_smaller() -> str:
+    vgg16, resnet = (next(p for p in peers() if name in p.name) for name in ("VGG16", "ResNet50"))
+    fewer = vgg16.parameters / resnet.parameters
+    return f"ResNet50 beats ({resnet.top1:.1f} % against {vgg16.top1:.1f} %) with {fewer:.1f} times fewer parameters"
 
 
 def _amounts(parameters: int, macs: int, found: Inspection) -> tuple[str, str, str, str]:

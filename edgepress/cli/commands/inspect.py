@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 Row = tuple[str, ...]
 _ABSENT = "–"
 _SHOWN_UNCOUNTED = 5
+_NAME_LENGTH = 35
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,9 +50,10 @@ def _run(arguments: argparse.Namespace, progress: Progress) -> Outcome:  # noqa:
 
 def _other(arguments: argparse.Namespace) -> "Subject":
     """What --compare names: an artifact of the same folder, or anything that can be looked into."""
-    from edgepress.inspection.subject import look_into
+    from edgepress.inspection.subject import ARCHITECTURES, look_into
 
-    if arguments.variant is not None and not Path(arguments.compare).exists():
+    known = arguments.compare in ARCHITECTURES or Path(arguments.compare).exists()
+    if arguments.variant is not None and not known:
         return look_into(arguments.model, arguments.compare)
     return look_into(arguments.compare)
 
@@ -83,8 +85,8 @@ def value_of(subject: "Subject") -> dict[str, Any]:
 def page_of(subject: "Subject") -> Iterator[str]:
     """A subject for people, line by line."""
     size = "" if subject.file_bytes is None else f", {subject.file_bytes / 1e6:.1f} MB on disk"
-    yield f"{subject.name}{size}"
-    yield from subject.notes
+    yield f"{_printable(subject.name)}{size}"
+    yield from map(_printable, subject.notes)
     if (found := subject.inspection) is None:
         return
     for role, specs in (("input", found.inputs), ("output", found.outputs)):
@@ -92,16 +94,18 @@ def page_of(subject: "Subject") -> Iterator[str]:
             scale = spec.quantization
             stored = "" if scale is None else f", scale {scale.scale:g}, zero point {scale.zero_point}"
             shape = "×".join("N" if size is None else str(size) for size in spec.shape)
-            yield f"{role} {spec.name}: {shape} {spec.dtype}{stored}"
+            yield f"{role} {_shortened(spec.name)}: {shape} {spec.dtype}{stored}"
     yield ""
     head = ("layer", "kind", "result", "parameters", "", "MACs", "", "weights", "stored", "computed")
     yield from _table((head, *(_layer_row(layer, found) for layer in found.layers)), left=(0, 1, 2, 8, 9))
     yield ""
     yield from _table(_block_rows(found), left=(0,))
     if found.uncounted:
-        shown = ", ".join(found.uncounted[:_SHOWN_UNCOUNTED])
+        shown = ", ".join(_shortened(item) for item in found.uncounted[:_SHOWN_UNCOUNTED])
         more = len(found.uncounted) - _SHOWN_UNCOUNTED
         yield f"MACs are not counted for: {shown}{f' and {more} more' if more > 0 else ''}"
+    if found.unlisted:
+        yield f"Stored beside these layers: {found.unlisted:,} values (normalizations, slopes, constants)"
 
 
 def _block_rows(found: Inspection) -> tuple[Row, ...]:
@@ -126,21 +130,40 @@ def _layer_row(layer: Layer, whole: Inspection) -> Row:
         f"{layer.macs:,}",
         _share(layer.macs, whole.macs),
         _megabytes(layer.weight_bytes),
-        layer.stored.value,
+        _stored(layer),
         layer.computed.value,
     )
 
 
+def _stored(layer: Layer) -> str:
+    return layer.stored_type or layer.stored.value
+
+
 def _shown(name: str) -> str:
-    """The part of a name that people know: TFLite's are whole paths, of several operations each."""
+    """The part of a name that people know: TFLite's are whole paths, of several operations each.
+
+    In paths that begin with "/", PyTorch's, the last module alone is in every block.
+    """
     parts = name.split(";", maxsplit=1)[0].split("/")
-    return parts[-2] if len(parts) > 1 else name
+    kept = parts[-3:-1] if name.startswith("/") else parts[-2:-1]
+    return _shortened("/".join(part for part in kept if part) or name)
+
+
+def _shortened(name: str) -> str:
+    """A name that fits its column: its end tells it from others."""
+    name = _printable(name)
+    return name if len(name) <= _NAME_LENGTH else f"…{name[1 - _NAME_LENGTH :]}"
+
+
+def _printable(text: str) -> str:
+    """A file's names may hold anything; what would move the cursor is shown as its code."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def comparison_of(one: "Subject", other: "Subject") -> Iterator[str]:
     """Two subjects side by side, line by line."""
     first, second = _told(one), _told(other)
-    rows: list[Row] = [("", one.name, other.name, "")]
+    rows: list[Row] = [("", _shortened(one.name), _shortened(other.name), "")]
     for name, a, b in (
         ("parameters", first.parameters, second.parameters),
         ("MACs", first.macs, second.macs),
@@ -153,7 +176,7 @@ def comparison_of(one: "Subject", other: "Subject") -> Iterator[str]:
     layers: list[Row] = [("layer", "weights", "weights", "", "stored", "stored")]
     for pair in pairs_of(first, second):
         a, b = (None if layer is None else layer.weight_bytes for layer in (pair.one, pair.other))
-        stored = (_ABSENT if layer is None else layer.stored.value for layer in (pair.one, pair.other))
+        stored = (_ABSENT if layer is None else _stored(layer) for layer in (pair.one, pair.other))
         layers.append((_shown(pair.name), _number(a), _number(b), _ratio(a, b), *stored))
     yield from _table(tuple(layers), left=(0, 4, 5))
 

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from edgepress.artifact import Precision
+from edgepress.errors import InputError
 from edgepress.inspection.inspection_keras import inspect_keras
 from edgepress.inspection.layer import Inspection
 from edgepress.models.keras_import import import_keras
@@ -94,3 +95,18 @@ def test_published_networks(name: str, giga_macs: float) -> None:
     assert found.parameters == model.count_params()
     assert found.macs / 1e9 == pytest.approx(giga_macs, rel=0.005)
     assert found.uncounted == ()
+
+
+def test_a_model_that_was_never_built_is_refused() -> None:
+    with pytest.raises(
+        InputError, match=r"is no graph of layers with known shapes\. Begin it with keras\.Input"
+    ):
+        inspect_keras(keras.Sequential([keras.layers.Dense(3)]))
+
+
+def test_a_quantized_layer_is_stored_in_int8_with_its_scales() -> None:
+    model = keras.Sequential([keras.Input((16,)), keras.layers.Dense(3)])
+    model.quantize("int8")
+    (layer,) = inspect_keras(model).layers
+    assert (layer.stored, layer.computed) == (Precision.INT8, Precision.INT8)
+    assert layer.weight_bytes == 16 * 3 + 4 * (3 + 3)  # kernel, its scale for each column, bias
