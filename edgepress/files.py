@@ -47,7 +47,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path (file or folder, not yet there) that becomes `path` on success.
 
     Any failure inside the block removes the temporary path and leaves an existing `path` unchanged;
-    a lack of space or of permission is raised as an InputError.
+    a lack of space or of permission is raised as an InputError. A file never takes the place of a folder.
     """
     make_folder(path.parent)
     scratch = Path(tempfile.mkdtemp(prefix=f"{_SCRATCH}{path.name}-", dir=path.parent))
@@ -55,6 +55,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary = scratch / path.name
         yield temporary
         _flush(temporary)
+        if path.is_dir() and temporary.is_file():
+            raise InputError(f"{path} is a folder, and a file was to take its place. Give another name.")
         if path.is_dir() and not path.is_symlink():
             path.replace(scratch / ".previous")
         temporary.replace(path)

@@ -68,6 +68,15 @@ def test_make_folder_refuses_a_path_below_a_file(tmp_path: Path) -> None:
         make_folder(tmp_path / "file" / "out")
 
 
+def test_a_file_never_takes_the_place_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("mine")
+    with pytest.raises(InputError, match=r"out is a folder, and a file was to take its place"):
+        write_json(tmp_path / "out", {})
+    assert (tmp_path / "out" / "thesis.txt").read_text() == "mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
 def test_sha256_of_path_of_a_folder_follows_sha256sum(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / "b").write_bytes(b"b")
