@@ -23,13 +23,12 @@ from edgepress.artifact import Device, Format, Precision, Runtime
 from edgepress.cli.arguments import parse, parser_of
 from edgepress.cli.command import Command
 from edgepress.cli.commands import COMMANDS
+from edgepress.cli.error_groups import GROUPS, group_of
 from edgepress.cli.error_page import (
     ERROR_PAGE,
-    GROUPS,
     REPEATED,
     error_page,
     exit_codes,
-    group_of,
     messages,
     silent_places,
 )
