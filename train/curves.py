@@ -62,13 +62,14 @@ def curves_svg(history: History, title: str) -> str:
             for axes in (loss, accuracy):
                 _mark_fine_tuning(axes, history.count(Phase.HEAD))
         best, late = rows[history.best - 1], 2 * history.best > len(rows)
-        for axes, value in ((loss, best.validation_loss), (accuracy, 100 * best.validation_accuracy)):
+        marks = ((loss, best.validation_loss, 8), (accuracy, 100 * best.validation_accuracy, -18))
+        for axes, value, above in marks:  # each on the side where the training's line is not
             axes.axvline(history.best, color=_BEST, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
             axes.plot([history.best], [value], "o", color=_VALIDATION, markersize=8, zorder=4)
             axes.annotate(
                 f"epoch {history.best}: {value:.3g}",
                 (history.best, value),
-                xytext=(-8 if late else 8, 8),
+                xytext=(-8 if late else 8, above),
                 ha="right" if late else "left",  # so that it stays within the panel
                 textcoords="offset points",
                 color=_VALIDATION,
