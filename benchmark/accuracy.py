@@ -48,6 +48,7 @@ def accuracy_of(logits: Logits, reference: Logits, labels: Labels | None, note: 
     identical = bool(np.array_equal(logits, reference))
     snr_db = logit_snr_db(reference, logits)
     finite = bool(np.isfinite(logits).all())
+    comparable = finite and bool(np.isfinite(reference).all())
     top1 = top5 = p = resolvable = None
     if labels is not None:
         top1, top5 = top_k_accuracy(logits, labels, 1), top_k_accuracy(logits, labels, 5)
@@ -63,7 +64,7 @@ def accuracy_of(logits: Logits, reference: Logits, labels: Labels | None, note: 
         agreement=agreement(reference, logits),
         logit_snr_db=snr_db if math.isfinite(snr_db) else None,
         logits_identical=identical,
-        kl_nats=mean_kl_nats(reference, logits) if finite else None,
+        kl_nats=mean_kl_nats(reference, logits) if comparable else None,
         mcnemar_p=p,
         resolvable=resolvable,
         note=note if finite else "some logits are not finite",

@@ -39,14 +39,14 @@ class Flip:
         reference: The reference's class.
         found: This version's class.
         margin: By how much the reference preferred its class to the one that was found, in logits: a small
-            one was a close call before, too.
+            one was a close call before, too; None where the reference's logits are not finite.
     """
 
     picture: str
     label: str | None
     reference: str
     found: str
-    margin: float
+    margin: float | None
 
 
 @dataclass(frozen=True)
@@ -82,11 +82,15 @@ def decisions_of(
             None if labels is None else names[labels[i]],
             names[wanted[i]],
             names[found[i]],
-            float(reference[i, wanted[i]] - reference[i, found[i]]),
+            _finite(reference[i, wanted[i]] - reference[i, found[i]]),
         )
         for i in map(int, np.flatnonzero(found != wanted))
     )
     return Decisions(() if labels is None else _classes(found, wanted, labels, names), flips)
+
+
+def _finite(value: np.float32) -> float | None:
+    return float(value) if np.isfinite(value) else None
 
 
 def _classes(

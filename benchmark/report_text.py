@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from benchmark.decisions import Decisions
-from benchmark.measurement import BOUNDARY, RESULTS, Accuracy, Basis, Result, Results, Speedup, Status
+from benchmark.measurement import BOUNDARY, RESULTS, Accuracy, Basis, Result, Results, Speedup, State, Status
 from benchmark.plan import Thoroughness
 from edgepress.artifact import Precision
 from edgepress.metrics import resolvable_share
@@ -136,8 +136,14 @@ def _cells(row: Result, notes: tuple[str, ...]) -> tuple[str, ...]:
 
 def summary(results: Results) -> tuple[str, ...]:
     """What came out, in sentences; the first one names the best speed-up and what it costs."""
-    ran = [row for row in results.results if row.latency is not None]
-    sentences = [_best_speedup(ran, results)]
+    timed = [row for row in results.results if row.latency is not None]
+    ran = [row for row in timed if row.verdict is None or row.verdict.state is State.VALID]
+    sentences = [_best_speedup(ran, results)] if ran or not timed else []
+    if doubtful := len(timed) - len(ran):
+        sentences.append(
+            f"{doubtful} of {len(timed)} times were disturbed and are not counted here: see the notes, and "
+            "measure --again on a quiet machine."
+        )
     if ran:
         quickest = min(ran, key=lambda row: row.latency.median_ns if row.latency else 0)
         latency = milliseconds(quickest.latency.median_ns if quickest.latency else None)
@@ -215,7 +221,7 @@ def details(results: Results) -> tuple[Detail, ...]:
 
 def _detail(row: Result, decisions: Decisions) -> Detail:
     images = row.accuracy.images if row.accuracy else 0
-    flips = sorted(decisions.flips, key=lambda flip: -flip.margin)
+    flips = sorted(decisions.flips, key=lambda flip: -(flip.margin or 0))
     changed = [c for c in decisions.classes if c.right != c.reference_right]
     changed.sort(key=lambda c: c.right - c.reference_right)
     return Detail(
@@ -223,7 +229,13 @@ def _detail(row: Result, decisions: Decisions) -> Detail:
         Table(
             FLIP_HEADERS,
             tuple(
-                (f.picture, f.label or ABSENT, f.reference, f.found, f"{f.margin:.2f}")
+                (
+                    f.picture,
+                    f.label or ABSENT,
+                    f.reference,
+                    f.found,
+                    ABSENT if f.margin is None else f"{f.margin:.2f}",
+                )
                 for f in flips[:_SHOWN_FLIPS]
             ),
             (f"and {len(flips) - _SHOWN_FLIPS} more in {RESULTS}",) if len(flips) > _SHOWN_FLIPS else (),

@@ -91,3 +91,11 @@ def test_accuracy_of_non_finite_logits_says_so(
     found = accuracy_of(spoil(LOGITS).astype(np.float32), LOGITS, None, None)
     assert (found.logit_snr_db, found.logits_identical) == (None, False)
     assert found.note == "some logits are not finite"
+
+
+def test_accuracy_beside_a_reference_that_is_not_finite_has_no_kl() -> None:
+    reference = LOGITS.copy()
+    reference[0, 0] = np.inf
+    found = accuracy_of(LOGITS, reference, None, None)
+    assert (found.kl_nats, found.logit_snr_db) == (None, None)
+    assert accuracy_of(LOGITS * 1.01, LOGITS, None, None).kl_nats is not None

@@ -39,3 +39,10 @@ def test_decisions_without_labels_and_names() -> None:
     found = decisions_of(other, REFERENCE, None, PICTURES, replace(MODEL, labels=None))
     assert found.classes == ()
     assert found.flips[0] == Flip("a.jpg", None, "0", "2", 3.0)
+
+
+def test_decisions_beside_a_reference_that_is_not_finite_have_no_margin() -> None:
+    reference = REFERENCE.copy()
+    reference[0, 1] = np.nan
+    (flip, *_) = decisions_of(REFERENCE, reference, LABELS, PICTURES, MODEL).flips
+    assert (flip.picture, flip.margin) == ("a.jpg", None)

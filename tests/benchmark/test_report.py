@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmark.decisions import ClassAccuracy, Decisions, Flip
-from benchmark.measurement import Accuracy, Basis, Results, Speedup, Status
+from benchmark.measurement import Accuracy, Basis, Results, Speedup, State, Status, Verdict
 from benchmark.report import html, markdown, refresh_report, write_report
 from benchmark.report_plots import place_labels, relative_samples
 from benchmark.report_text import (
@@ -23,12 +23,16 @@ from benchmark.report_text import (
 )
 from edgepress.errors import InputError
 
+VALID = Verdict(State.VALID, ())
+
 
 @pytest.fixture
 def results(measured_tiny: Results, tiny_folder: Path) -> Results:
-    """As measured, and in the file of `tiny_folder`."""
-    measured_tiny.save(tiny_folder)
-    return measured_tiny
+    """As measured, all times believed, and in the file of `tiny_folder`."""
+    rows = (replace(row, verdict=row.verdict and VALID) for row in measured_tiny.results)
+    found = replace(measured_tiny, results=tuple(rows))
+    found.save(tiny_folder)
+    return found
 
 
 def accuracy(top1: float | None, p: float | None = None) -> Accuracy:
@@ -154,6 +158,18 @@ def test_summary_does_not_claim_what_the_interval_does_not_show(results: Results
     slow = Speedup(1.1, (0.9, 1.3), "onnx-fp32", Basis.PAIRED, (1.1,))
     rows = tuple(replace(row, speedup=slow) if row.speedup else row for row in results.results)
     assert summary(replace(results, results=rows))[0].startswith("No version is shown to be faster")
+
+
+def test_summary_says_nothing_of_times_that_were_disturbed(results: Results) -> None:
+    disturbed = Verdict(State.UNSTABLE, ("other processes took 45% of the CPU meanwhile",))
+    base = with_int8(results, FASTER, accuracy(0.98, 0.5))
+    rows = tuple(replace(r, verdict=disturbed) if r.speedup is FASTER else r for r in base.results)
+    found = summary(replace(base, results=rows))
+    assert not any("2.50 times" in sentence for sentence in found)
+    assert any(s.startswith("1 of 3 times were disturbed and are not counted here") for s in found)
+    rows = tuple(replace(r, verdict=r.verdict and disturbed) for r in base.results)
+    (first, *_) = summary(replace(base, results=rows))
+    assert first.startswith("3 of 3 times were disturbed")
 
 
 def test_html_of_a_run_in_which_nothing_ran(results: Results) -> None:
