@@ -30,7 +30,7 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         hint = ""
-        for word in message.split():
+        for word in (part.rstrip(":,.") for part in message.split()):
             if word.startswith("--") and word not in self._option_string_actions:
                 near = difflib.get_close_matches(word, list(self._option_string_actions), n=1)
                 hint = f" Did you mean {near[0]}?" if near else ""

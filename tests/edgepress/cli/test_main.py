@@ -35,6 +35,10 @@ def refused(done: "subprocess.CompletedProcess[str]") -> str:
         (["export", "vgg61"], "Unknown model 'vgg61'. Did you mean 'vgg16'?"),
         (["export", "vgg16-digits", "--format", "onx"], "Unknown format 'onx'. Did you mean 'onnx'?"),
         (["export", "vgg16-digits", "--formt", "onnx"], "Did you mean --format?"),
+        (
+            ["benchmark", "x", "--require"],
+            "argument --require: expected at least one argument. See: edgepress",
+        ),
         (["export", "vgg16-digits", "--style", "functionl"], "Did you mean 'functional'?"),
         (["export", "x.keras", "--preprocess", "cafe"], "Unknown preprocessing 'cafe'. Did you mean 'caffe'"),
         (["export", "missing.keras"], "missing.keras"),
