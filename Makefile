@@ -21,7 +21,9 @@ VENV      := .venv
 BIN       := $(VENV)/bin
 EDGEPRESS := $(BIN)/edgepress
 NEEDS_DATA := $(and $(filter $(DEFAULT_JOB),$(JOB)),$(filter all optimize benchmark,$(or $(MAKECMDGOALS),all)))
-RUN     = $(EDGEPRESS) run '$(JOB)' $(foreach pair,$(SET),--set '$(pair)') $(if $(MODEL),--set 'model=$(MODEL)') \
+# A model of one's own is measured for a decision, the embedded one for a look.
+FULL    := $(if $(and $(MODEL),$(filter $(DEFAULT_JOB),$(JOB))),--set benchmark.quick=false)
+RUN     = $(EDGEPRESS) run '$(JOB)' $(FULL) $(foreach pair,$(SET),--set '$(pair)') $(if $(MODEL),--set 'model=$(MODEL)') \
 	$(if $(DATA),--set 'data=$(DATA)') $(if $(OUT),--set 'out=$(OUT)') $(if $(WEIGHTS),--set 'export.weights=$(WEIGHTS)') \
 	$(if $(TARGET),--set 'optimize.target=$(TARGET)') $(if $(DEVICE),--set 'benchmark.device=$(DEVICE)')
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.measurement import Accuracy
+from benchmark.quantities import Accuracy
 from edgepress.dataset import Dataset
 from edgepress.manifest import ModelCard
 from edgepress.metrics import (

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from benchmark.measurement import RESULTS, Result, Results, State, Status
-from edgepress.artifact import Device, Runtime
+from benchmark.measurement import RESULTS, Result, Results, Status
+from benchmark.quantities import State
+from edgepress.artifact import Device
 from edgepress.errors import NotComparableError
 
 _MACHINE = ("system", "cpu", "isa", "cores")
@@ -78,7 +79,7 @@ class Change:
     """
 
     artifact: str
-    runner: Runtime
+    runner: str
     device: Device
     quantity: Quantity
     old: float | None
@@ -141,6 +142,7 @@ def require_comparable(old: Results, new: Results) -> None:
         ("the boundary of the stopwatch", old.boundary, new.boundary),
         ("the protocol", old.plan.thoroughness.value, new.plan.thoroughness.value),
         ("the set of pictures", _data(old), _data(new)),
+        ("their preprocessing", *(dict(found.data.preprocessing) for found in (old, new))),
     ]
     for what, one, other in pairs:
         if one != other:
@@ -165,7 +167,7 @@ def _ran(results: Results) -> list[Result]:
     return [row for row in results.results if row.status is Status.OK]
 
 
-def _place(row: Result) -> tuple[str, Runtime, Device, int, int]:
+def _place(row: Result) -> tuple[str, str, Device, int, int]:
     return row.artifact, row.runner, row.device, row.threads, row.batch
 
 
@@ -182,6 +184,7 @@ def _row_changes(old: Result | None, new: Result | None, tolerance: Tolerance) -
 
 def _quantities(old: Result, new: Result, tolerance: Tolerance) -> Iterator[Change]:
     before, after = _values(old), _values(new)
+    yield from _identity(old, new)
     for quantity in before:
         one, other = before[quantity], after[quantity]
         if one is not None and other is not None:
@@ -189,6 +192,17 @@ def _quantities(old: Result, new: Result, tolerance: Tolerance) -> Iterator[Chan
             if quantity in _TIMES and course is not Course.SAME and (doubt := _doubt(old, new)):
                 course, bucket = Course.UNSURE, f"{bucket}, but {doubt}"
             yield Change(*_place(new)[:3], quantity, one.value, other.value, course, bucket)
+
+
+def _identity(old: Result, new: Result) -> Iterator[Change]:
+    """Logits that had the same bits as the reference's and have not any more: no decibels say how much."""
+    one, other = old.accuracy, new.accuracy
+    if one is None or other is None or one.logits_identical == other.logits_identical:
+        return
+    course = Course.WORSE if one.logits_identical else Course.BETTER
+    words = "identical to FP32's logits before" if one.logits_identical else "identical to FP32's logits now"
+    old_db, new_db = one.logit_snr_db, other.logit_snr_db
+    yield Change(*_place(new)[:3], Quantity.SNR, old_db, new_db, course, words)
 
 
 def _doubt(old: Result, new: Result) -> str | None:

@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from benchmark.measurement import Result, Speedup
+from benchmark.measurement import Result
+from benchmark.quantities import Speedup
 from benchmark.rows import lacks_vnni
 from benchmark.summary import quotient
 from benchmark.verdict import verdict_of

@@ -105,3 +105,12 @@ def _classes(
         )
         for label in map(int, np.unique(labels))
     )
+
+
+SHOWN_FLIPS = 20
+
+
+def shown_flips(decisions: Decisions) -> tuple[Flip, ...]:
+    """The flips that a report shows: the clearest cases first."""
+    ordered = sorted(decisions.flips, key=lambda flip: -(flip.margin or 0))
+    return tuple(ordered[:SHOWN_FLIPS])

@@ -11,9 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
-from benchmark.measurement import Baseline, Result, Results, State, Status
-from edgepress.artifact import Device, Format, Precision, Runtime
+from benchmark.measurement import Baseline, Result, Results, Status
+from benchmark.quantities import State
+from edgepress.artifact import Device, Format, Precision
 from edgepress.errors import InputError, unknown_choice
+from edgepress.runners.runner import runner_names
 
 _EXAMPLE = "precision=int8 runner=onnxruntime: speedup>=1.5, top1_drop<=0.5"
 _CONDITION = re.compile(r"\s*([a-z0-9_]+)\s*(>=|<=|>|<)\s*([-+]?[0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*")
@@ -39,7 +41,6 @@ class Field(str, Enum):
 _VALUES: dict[Field, type[Enum]] = {
     Field.FORMAT: Format,
     Field.PRECISION: Precision,
-    Field.RUNNER: Runtime,
     Field.DEVICE: Device,
 }
 
@@ -62,8 +63,13 @@ class Quantity(str, Enum):
     P99_MS = "p99_ms"
     LOAD_MS = "load_ms"
     FIRST_MS = "first_ms"
+    IMAGES_PER_S = "images_per_s"  # of the best batch of the offline sweep
+    INT8_MACS = "int8_macs"  # percent of the file's multiply-accumulates
+    INT8_TIME = "int8_time"  # percent of the nodes' time, by the runtime's own profiler
     SIZE_MB = "size_mb"
+    LOADED_MB = "loaded_mb"
     PEAK_MB = "peak_mb"
+    DEVICE_MB = "device_mb"
 
 
 @dataclass(frozen=True)
@@ -115,7 +121,7 @@ class Check:
 
     requirement: str
     artifact: str | None
-    runner: Runtime | None
+    runner: str | None
     condition: str
     value: float | None
     passed: bool
@@ -145,10 +151,9 @@ def _selection(word: str, text: str) -> tuple[Field, str]:
     if name not in known:
         raise unknown_choice("field of --require", name, known)
     field = known[name]
-    if field in _VALUES:
-        values = [str(member.value) for member in _VALUES[field]]
-        if value not in values:
-            raise unknown_choice(f"{field.value} of --require", value, values)
+    values = runner_names() if field is Field.RUNNER else [str(v.value) for v in _VALUES.get(field, ())]
+    if values and value not in values:
+        raise unknown_choice(f"{field.value} of --require", value, values)
     return field, value
 
 
@@ -190,7 +195,7 @@ def _is_meant(row: Result, requirement: Requirement) -> bool:
         Field.FORMAT: row.format.value,
         Field.PRECISION: row.precision.value,
         Field.RECIPE: row.recipe,
-        Field.RUNNER: row.runner.value,
+        Field.RUNNER: row.runner,
         Field.DEVICE: row.device.value,
     }
     return all(own[field] == value for field, value in requirement.selector)
@@ -226,7 +231,7 @@ def _why(row: Result) -> str:
 
 def value_of(row: Result, baseline: Baseline, quantity: Quantity) -> float | None:
     """A quantity of a row in the unit of `Quantity`; None where it is not known."""
-    return {**_times(row), **_shares(row, baseline), **_sizes(row)}[quantity]
+    return {**_times(row), **_shares(row, baseline), **_proofs(row), **_sizes(row)}[quantity]
 
 
 def _times(row: Result) -> dict[Quantity, float | None]:
@@ -240,6 +245,7 @@ def _times(row: Result) -> dict[Quantity, float | None]:
         Quantity.P99_MS: _scaled(latency.p99_ns if latency else None, 1e-6),
         Quantity.LOAD_MS: _scaled(latency.load_ns if latency else None, 1e-6),
         Quantity.FIRST_MS: _scaled(latency.first_ns if latency else None, 1e-6),
+        Quantity.IMAGES_PER_S: max((found.images_per_s for found in row.offline), default=None),
     }
 
 
@@ -258,10 +264,20 @@ def _shares(row: Result, baseline: Baseline) -> dict[Quantity, float | None]:
     }
 
 
+def _proofs(row: Result) -> dict[Quantity, float | None]:
+    int8 = Precision.INT8.value
+    macs = row.shares.macs[int8] if row.shares else None
+    time = row.profile.precision_time_shares.get(int8, 0.0) if row.profile else None
+    return {Quantity.INT8_MACS: _scaled(macs, 100), Quantity.INT8_TIME: _scaled(time, 100)}
+
+
 def _sizes(row: Result) -> dict[Quantity, float | None]:
+    memory = row.memory
     return {
         Quantity.SIZE_MB: _scaled(row.size_bytes, 1e-6),
+        Quantity.LOADED_MB: _scaled(memory.loaded_rss_bytes if memory else None, 1e-6),
         Quantity.PEAK_MB: _scaled(row.peak_rss_bytes, 1e-6),
+        Quantity.DEVICE_MB: _scaled(memory.device_bytes if memory else None, 1e-6),
     }
 
 

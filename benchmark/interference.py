@@ -12,6 +12,7 @@ _PROC = Path("/proc")
 _IDLE = (3, 4)  # idle and iowait, of user nice system idle iowait irq softirq steal
 _COUNTED = 8  # guest time is part of user time
 _LEAST_TICKS = 100  # a second of one core: below, a tick that falls to the wrong side is a percent and more
+MOST_OTHERS = 0.05  # share of our cores that others may take without a word
 _UTIME, _STIME = 11, 12  # of the fields after the command's name
 
 
@@ -53,6 +54,10 @@ class Interference:
             return self
         others = (after.busy - before.busy) - (after.own - before.own)
         return Interference(self.all + after.all - before.all, self.others + max(0, others))
+
+    def joined(self, other: "Interference") -> "Interference":
+        """With the intervals of another one."""
+        return Interference(self.all + other.all, self.others + other.others)
 
 
 def cpu_ticks(pid: int, proc: Path = _PROC) -> CpuTicks | None:

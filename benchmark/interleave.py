@@ -1,4 +1,4 @@
-"""A variant and its FP32 baseline, measured in alternating blocks in two fresh processes.
+"""A variant and its FP32 baseline, measured in alternating blocks in two fresh processes, several times.
 
 What slows the machine down for a while slows both, and cancels in the ratio of neighbouring blocks. The one
 that is not measured is stopped (SIGSTOP), and this process sleeps until the answer comes.
@@ -6,7 +6,7 @@ that is not measured is stopped (SIGSTOP), and this process sleeps until the ans
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from benchmark.interference import Interference, cpu_ticks
 from benchmark.latency import Extent
 from benchmark.memory import Residence
 from benchmark.plan import Plan
-from benchmark.protocol import Block, First, Memory, Open, Opened, Prepare, Prepared, Samples, Timed
+from benchmark.protocol import Block, First, Memory, Occupied, Open, Opened, Prepare, Prepared, Samples, Timed
 from benchmark.worker_process import WorkerProcess
 
 _NOTHING = Extent(0, 0)
@@ -23,44 +23,39 @@ _NOTHING = Extent(0, 0)
 
 @dataclass(frozen=True)
 class Run:
-    """What one process measured.
+    """What was measured of one subject, in as many fresh processes as the plan has restarts.
 
     Attributes:
-        load_ns: From the file to a ready runtime. The file was read just before, to check its SHA-256.
-        first_ns: The very first inference.
-        warm_up_count: Inferences that are not counted, before the first block.
+        load_ns: From the file to a ready runtime, in the first process. The file was read just before, to
+            check its SHA-256.
+        first_ns: The very first inference, there.
+        warm_up_count: Inferences that are not counted, before its first block.
         blocks_ns: Duration of each inference, per block.
+        restart_counts: How many of the blocks each process holds.
         interference: What other processes took of our cores during the blocks.
-        empty_rss_bytes: Of the process with the runtime imported, before the model was loaded.
-        residence: At the end.
-        evidence: What really ran.
+        prepared: The first process with the runtime imported, before the model was loaded.
+        loaded: After the model was loaded there.
+        occupied: At its end.
+        evidence: What really ran there.
     """
 
     load_ns: int
     first_ns: int
     warm_up_count: int
     blocks_ns: tuple[tuple[int, ...], ...]
+    restart_counts: tuple[int, ...]
     interference: Interference
-    empty_rss_bytes: int | None
-    residence: Residence
-    evidence: str
-
-
-@dataclass(frozen=True)
-class _Start:
-    """What is known of a process before its first block."""
-
     prepared: Prepared
-    opened: Opened
-    first: Timed
-    warm_up_count: int
+    loaded: Residence
+    occupied: Occupied
+    evidence: str
 
 
 def measure(subjects: Sequence[Open], images: Path, plan: Plan, seed: int) -> tuple[Run, ...]:
     """Measure one subject alone, or several block by block in turns, in a seeded random order.
 
     Args:
-        subjects: What to open, each in a fresh process.
+        subjects: What to open, each in a fresh process at each restart.
         images: .npy file with the input of every inference.
         plan: How much.
         seed: Of the order within each round of blocks.
@@ -69,9 +64,29 @@ def measure(subjects: Sequence[Open], images: Path, plan: Plan, seed: int) -> tu
         WorkerError: A process failed. All of them are gone then.
     """
     order = np.random.default_rng(seed)
+    first, *more = (_measure_once(subjects, images, plan, order) for _ in range(plan.restarts))
+    for later in more:
+        first = tuple(_joined(run, other) for run, other in zip(first, later, strict=True))
+    return first
+
+
+def _joined(run: Run, later: Run) -> Run:
+    """A run, with the blocks of a later process of the same subject."""
+    return replace(
+        run,
+        blocks_ns=run.blocks_ns + later.blocks_ns,
+        restart_counts=run.restart_counts + later.restart_counts,
+        interference=run.interference.joined(later.interference),
+    )
+
+
+def _measure_once(
+    subjects: Sequence[Open], images: Path, plan: Plan, order: np.random.Generator
+) -> tuple[Run, ...]:
+    """A fresh process for each subject, and their blocks in turns."""
     with ExitStack() as stack:
         processes: list[WorkerProcess] = []
-        starts: list[_Start] = []
+        starts: list[Run] = []
         for subject in subjects:
             process = stack.enter_context(WorkerProcess())
             starts.append(_start(process, subject, images, plan))
@@ -90,29 +105,35 @@ def measure(subjects: Sequence[Open], images: Path, plan: Plan, seed: int) -> tu
         return tuple(_finish(*part) for part in parts)
 
 
-def _start(process: WorkerProcess, subject: Open, images: Path, plan: Plan) -> _Start:
-    prepared = process.ask(Prepare(subject.runtime), Prepared)
+def _start(process: WorkerProcess, subject: Open, images: Path, plan: Plan) -> Run:
+    """What is known of a process before its first block."""
+    prepared = process.ask(Prepare(subject.runner, subject.device), Prepared)
     opened = process.ask(subject, Opened)
     first = process.ask(First(str(images)), Timed)
     warm_up = process.ask(Block(_NOTHING, plan.warm_up), Samples)
-    return _Start(prepared, opened, first, len(warm_up.samples_ns))
+    return Run(
+        opened.load_ns,
+        first.duration_ns,
+        len(warm_up.samples_ns),
+        (),
+        (),
+        Interference(),
+        prepared,
+        opened.residence,
+        Occupied(opened.residence, prepared.device_used_bytes),
+        opened.evidence,
+    )
 
 
 def _finish(
-    process: WorkerProcess,
-    start: _Start,
-    blocks_ns: tuple[tuple[int, ...], ...],
-    interference: Interference,
+    process: WorkerProcess, start: Run, blocks_ns: tuple[tuple[int, ...], ...], interference: Interference
 ) -> Run:
     with process.running():
-        residence = process.ask(Memory(), Residence)
-    return Run(
-        start.opened.load_ns,
-        start.first.duration_ns,
-        start.warm_up_count,
-        blocks_ns,
-        interference,
-        start.prepared.rss_bytes,
-        residence,
-        start.opened.evidence,
+        occupied = process.ask(Memory(), Occupied)
+    return replace(
+        start,
+        blocks_ns=blocks_ns,
+        restart_counts=(len(blocks_ns),),
+        interference=interference,
+        occupied=occupied,
     )

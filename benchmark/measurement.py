@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.decisions import Decisions
-from benchmark.memory import Residence
 from benchmark.plan import Plan
-from edgepress.artifact import Device, Format, Precision, PrecisionShares, Runtime
+from benchmark.preflight import Finding
+from benchmark.quantities import Accuracy, Latency, Memory, Profile, Speedup, State, Throughput, Verdict
+from benchmark.roofline import Ceilings, Roofline
+from edgepress.artifact import Device, Format, Precision, PrecisionShares
 from edgepress.errors import InputError
 from edgepress.files import read_json, write_bytes
 from edgepress.record import from_json, to_json
@@ -22,7 +24,7 @@ BOUNDARY = (
     "one image (batch 1), preprocessed, in host memory, to logits in host memory; "
     "decoding, preprocessing and softmax are outside"
 )
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 class Status(str, Enum):
@@ -31,142 +33,6 @@ class Status(str, Enum):
     OK = "ok"
     SKIPPED = "skipped"  # not run here, for the reason that is given
     FAILED = "failed"
-
-
-class Basis(str, Enum):
-    """Where a speed-up comes from."""
-
-    PAIRED = "paired"  # median over pairs of neighbouring blocks in two interleaved processes
-    DEFINITION = "definition"  # the FP32 artifact against itself
-    QUOTIENT = "quotient"  # of two paired speed-ups against the same FP32 artifact
-
-
-@dataclass(frozen=True)
-class Speedup:
-    """How many times as fast: above 1 is faster.
-
-    Attributes:
-        median: The estimate.
-        ci95: Its percentile-bootstrap 95 % interval.
-        against: Id of the artifact that it is relative to, on the same runner, device and threads.
-        basis: How it was found.
-        pair_ratios: Per pair of blocks, baseline's median over variant's median; empty unless paired.
-    """
-
-    median: float
-    ci95: tuple[float, float]
-    against: str
-    basis: Basis
-    pair_ratios: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class Latency:
-    """One inference after another, input in host memory to logits in host memory.
-
-    Attributes:
-        samples_ns: Every counted inference, in order.
-        block_counts: How many of them each block holds.
-        median_ns: Of all samples.
-        median_ci95_ns: Its 95 % interval by order statistics; None with too few samples.
-        min_ns: Of all samples.
-        p90_ns: None where there are too few samples for it.
-        p99_ns: Likewise.
-        percentile_note: Why a percentile is None; None if none is.
-        cv: Coefficient of variation (standard deviation over mean).
-        load_ns: From the file to a ready runtime.
-        first_ns: The very first inference.
-        warm_up_count: Inferences between the first one and the first block.
-        others_cpu: Share in [0, 1] of our cores that other processes took meanwhile; None where not known.
-    """
-
-    samples_ns: tuple[int, ...]
-    block_counts: tuple[int, ...]
-    median_ns: float
-    median_ci95_ns: tuple[float, float] | None
-    min_ns: int
-    p90_ns: float | None
-    p99_ns: float | None
-    percentile_note: str | None
-    cv: float
-    load_ns: int
-    first_ns: int
-    warm_up_count: int
-    others_cpu: float | None
-
-
-class State(str, Enum):
-    """Whether a row's times can be believed."""
-
-    VALID = "valid"
-    UNSTABLE = "unstable"  # something disturbed the measurement: measure again
-    INVALID = "invalid"  # the numbers do not say what they seem to say
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What to make of a row's times.
-
-    Attributes:
-        state: The worst of all reasons.
-        reasons: One clause each; empty if valid.
-    """
-
-    state: State
-    reasons: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """How the logits compare with the reference's, on the same pictures.
-
-    Attributes:
-        images: Number of pictures.
-        top1: Share of pictures in [0, 1]; None without labels that are the model's.
-        top5: Likewise.
-        top1_ci95: Wilson's 95 % interval of `top1`.
-        top5_ci95: Likewise.
-        agreement: Share of pictures with the same top class as the reference.
-        logit_snr_db: None where the logits are identical or not finite.
-        logits_identical: Whether every logit has the same bits.
-        kl_nats: Mean Kullback-Leibler divergence of the softmaxes from the reference's; None if not finite.
-        mcnemar_p: Two-sided p-value that top-1 differs from the reference's by chance only.
-        resolvable: The smallest difference of top-1, as a share, that so many pictures can show (p < 0.05).
-        note: Why something is None.
-    """
-
-    images: int
-    top1: float | None
-    top5: float | None
-    top1_ci95: tuple[float, float] | None
-    top5_ci95: tuple[float, float] | None
-    agreement: float
-    logit_snr_db: float | None
-    logits_identical: bool
-    kl_nats: float | None
-    mcnemar_p: float | None
-    resolvable: float | None
-    note: str | None
-
-
-@dataclass(frozen=True)
-class Memory:
-    """The process that measured latency.
-
-    Attributes:
-        empty_rss_bytes: With the runtime imported, before the model was loaded.
-        end: After the last block.
-    """
-
-    empty_rss_bytes: int | None
-    end: Residence
-
-    @property
-    def peak_rss_bytes(self) -> int | None:
-        """The most that loading and running the model added to the empty process."""
-        if self.empty_rss_bytes is None or self.end.peak_rss_bytes is None:
-            return None
-        return self.end.peak_rss_bytes - self.empty_rss_bytes
 
 
 @dataclass(frozen=True)
@@ -182,6 +48,12 @@ class Result:
         speedup_vs_fp16: For INT8, against the FP16 artifact of the same format; a warning is given below 1.
         peak_rss_bytes: See `Memory.peak_rss_bytes`.
         evidence: What really ran, in the runner's words.
+        offline: Throughput per batch, if it was asked for.
+        roofline: How near the median is to what the machine can do; None where the file tells no MACs.
+        profile: Node by node; None where the runtime has no profiler.
+        profile_note: Why there is no profile.
+        preprocessing_doubt: Another preprocessing with which this version's logits fit FP32's far better, in
+            words; None if there is none.
         decisions: Per class, and which pictures changed their top class; None without accuracy.
         verdict: Whether the row can be believed; None for one without times that nothing speaks against.
         warnings: What a reader of the numbers must know.
@@ -194,7 +66,7 @@ class Result:
     promised: Precision
     shares: PrecisionShares | None
     recipe: str | None
-    runner: Runtime
+    runner: str
     device: Device
     threads: int
     batch: int
@@ -209,6 +81,11 @@ class Result:
     peak_rss_bytes: int | None
     memory: Memory | None
     evidence: str | None
+    offline: tuple[Throughput, ...]
+    roofline: Roofline | None
+    profile: Profile | None
+    profile_note: str | None
+    preprocessing_doubt: str | None
     verdict: Verdict | None
     warnings: tuple[str, ...]
 
@@ -220,12 +97,18 @@ class Environment:
     Attributes:
         machine: `Machine.to_json()`.
         packages: Versions of the runtimes that are installed.
+        preflight: What was looked at before anything was measured.
+        ceilings: What the machine can do at best, with the same threads.
+        host: The device that measured, as --host names it; None if it was this machine.
     """
 
     edgepress: str
     python: str
     packages: Mapping[str, str]
     machine: Mapping[str, Any]
+    preflight: tuple[Finding, ...]
+    ceilings: Ceilings | None
+    host: str | None
 
 
 @dataclass(frozen=True)
@@ -233,7 +116,7 @@ class Baseline:
     """Whose logits are the reference of agreement and SNR."""
 
     artifact: str
-    runner: Runtime
+    runner: str
     device: Device
     top1: float | None
     top5: float | None
@@ -248,12 +131,17 @@ class Data:
         evaluated: Number of pictures.
         left_out: Pictures of the same DATA that calibration had used.
         fingerprint: SHA-256 over the identities and labels of the evaluated pictures.
+        preprocessing: What every version and the baseline got (see `edgepress.preprocessing`).
+        thumbnails: Small JPEG pictures in base64, by the name of the picture: of those that a version decides
+            otherwise than FP32, as far as a report shows them.
     """
 
     source: str
     evaluated: int
     left_out: int
     fingerprint: str
+    preprocessing: Mapping[str, Any]
+    thumbnails: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -264,6 +152,29 @@ class Model:
     source: str
     parameters: int
     class_count: int
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What was asked for, as on the command line: enough to ask for it again.
+
+    Attributes:
+        device: Where to measure.
+        variants: Only these artifacts; None for all.
+        runners: Only these runners; None for those that the artifacts were made for.
+        offline: Batches of the offline scenario.
+        threads: None for all cores.
+        limit: Evaluate at most so many pictures; None for all.
+        seed: Of orders and draws.
+    """
+
+    device: Device
+    variants: tuple[str, ...] | None
+    runners: tuple[str, ...] | None
+    offline: tuple[int, ...]
+    threads: int | None
+    limit: int | None
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -284,6 +195,7 @@ class Results:
     baseline: Baseline
     data: Data
     plan: Plan
+    asked: Asked
     results: tuple[Result, ...]
     sha256: str = ""
 

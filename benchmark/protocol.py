@@ -10,15 +10,18 @@ from enum import Enum
 from typing import Any, TypeAlias
 
 from benchmark.latency import Extent
-from edgepress.artifact import Device, Runtime
+from benchmark.memory import Residence
+from edgepress.artifact import Device
 from edgepress.record import from_json, to_json
+from edgepress.runners.runner import LayerTime
 
 
 @dataclass(frozen=True)
 class Prepare:
     """Import the runtime and nothing else → `Prepared`."""
 
-    runtime: Runtime
+    runner: str
+    device: Device
 
 
 @dataclass(frozen=True)
@@ -26,11 +29,13 @@ class Open:
     """Load an artifact → `Opened`.
 
     Attributes:
+        runner: Name of what opens it.
+        device: Where it runs.
         path: Of the file or folder.
         threads: As given to the runtime.
     """
 
-    runtime: Runtime
+    runner: str
     device: Device
     path: str
     threads: int
@@ -53,7 +58,26 @@ class Block:
 
 @dataclass(frozen=True)
 class Memory:
-    """Tell what the process occupies → `benchmark.memory.Residence`."""
+    """Tell what the process occupies → `Occupied`."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Time each node in the runtime's own profiler → `Profiled`. Nothing needs to be open.
+
+    Attributes:
+        images: Path of an .npy file with one input.
+        runs: Inferences to profile.
+        scratch: Folder that the profiler may write to.
+    """
+
+    runner: str
+    device: Device
+    path: str
+    threads: int
+    images: str
+    runs: int
+    scratch: str
 
 
 @dataclass(frozen=True)
@@ -73,22 +97,48 @@ class Evaluate:
     logits: str
 
 
-Request: TypeAlias = Prepare | Open | First | Block | Memory | Evaluate
+@dataclass(frozen=True)
+class Infer:
+    """Run inputs one at a time, and write their logits → `Evaluated`.
+
+    Attributes:
+        images: Path of an .npy file, (N, height, width, 3) float32.
+        logits: Path of the .npy file to write, (N, classes) float32.
+    """
+
+    images: str
+    logits: str
+
+
+Request: TypeAlias = Prepare | Open | First | Block | Memory | Profile | Evaluate | Infer
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """RSS of the process with the runtime imported, the "empty" process."""
+    """The process with the runtime imported, the "empty" process.
 
-    rss_bytes: int | None
+    Attributes:
+        residence: Its memory.
+        device_used_bytes: In use on the GPU, by whomever; None on a CPU.
+    """
+
+    residence: Residence
+    device_used_bytes: int | None
 
 
 @dataclass(frozen=True)
 class Opened:
-    """Time to load, and the runner's evidence."""
+    """Time to load, and the runner's evidence.
+
+    Attributes:
+        load_ns: From the file to a ready runtime.
+        evidence: What really runs.
+        residence: After loading.
+    """
 
     load_ns: int
     evidence: str
+    residence: Residence
 
 
 @dataclass(frozen=True)
@@ -103,6 +153,27 @@ class Samples:
     """Time of each counted inference, in ns and in order."""
 
     samples_ns: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Occupied:
+    """What the process occupies now.
+
+    Attributes:
+        residence: Its memory.
+        device_used_bytes: In use on the GPU, by whomever; None on a CPU.
+    """
+
+    residence: Residence
+    device_used_bytes: int | None
+
+
+@dataclass(frozen=True)
+class Profiled:
+    """What the profiler found; no layers with the reason why."""
+
+    layers: tuple[LayerTime, ...]
+    note: str | None
 
 
 @dataclass(frozen=True)
@@ -130,11 +201,11 @@ class Failure:
 
 
 _COMMANDS: dict[str, type[Request]] = {
-    command.__name__: command for command in (Prepare, Open, First, Block, Memory, Evaluate)
+    command.__name__: command for command in (Prepare, Open, First, Block, Memory, Profile, Evaluate, Infer)
 }
 
 
-def request_to_json(request: Request) -> dict[str, Any]:
+def request_to_json(request: object) -> dict[str, Any]:
     """As sent to the measuring process."""
     return {"command": type(request).__name__, "arguments": to_json(request)}
 

@@ -1,66 +1,92 @@
 """Which artifact is measured on which runner and device, and which rows are skipped, with the reason."""
 
 from dataclasses import dataclass
-from enum import Enum
 
-from edgepress.artifact import Artifact, Device, Format, Runtime
+from edgepress.artifact import Artifact, Device, Format
+from edgepress.errors import InputError
 from edgepress.machine import Isa
 from edgepress.manifest import Manifest
-
-_DEVICES: dict[tuple[Format, Runtime], tuple[Device, ...]] = {
-    (Format.SAVED_MODEL, Runtime.TENSORFLOW): (Device.CPU, Device.CUDA),
-    (Format.ONNX, Runtime.ONNXRUNTIME): (Device.CPU,),
-    (Format.ONNX, Runtime.ONNXRUNTIME_EMULATION): (Device.CPU,),
-    (Format.ONNX, Runtime.ONNXRUNTIME_CUDA): (Device.CUDA,),
-    (Format.ONNX, Runtime.ONNXRUNTIME_TENSORRT): (Device.CUDA,),
-    (Format.TFLITE, Runtime.LITERT): (Device.CPU,),
-    (Format.ENGINE, Runtime.TENSORRT): (Device.CUDA,),
-    (Format.ENGINE, Runtime.TENSORRT_RTX): (Device.CUDA,),
-}
+from edgepress.runners.runner import Purpose, RunnerKind, runner_kinds, runner_names
 
 ACCURACY_ONLY = "accuracy only: TensorRT's graph runs here with float kernels, so its time says nothing"
-NO_ENGINE_RUNNER = "this version has no runner for TensorRT engines"
-
-
-class Purpose(Enum):
-    """What a row is for."""
-
-    LATENCY_AND_ACCURACY = "latency and accuracy"
-    ACCURACY = "accuracy"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table to come."""
+    """One line of the table to come.
+
+    Attributes:
+        artifact: What is run.
+        runner: Name of what runs it.
+        device: Where.
+    """
 
     artifact: Artifact
-    runner: Runtime
+    runner: str
     device: Device
+
+    @property
+    def kind(self) -> RunnerKind | None:
+        """What is known of the runner; None where this version has none of this name."""
+        place = (self.runner, self.device)
+        return next((kind for kind in runner_kinds() if (kind.name, kind.device) == place), None)
 
     @property
     def purpose(self) -> Purpose:
         """An emulation gives a runtime's numbers, never its speed."""
-        if self.runner is Runtime.ONNXRUNTIME_EMULATION:
-            return Purpose.ACCURACY
-        return Purpose.LATENCY_AND_ACCURACY
+        return self.kind.purpose if self.kind is not None else Purpose.LATENCY_AND_ACCURACY
 
 
-def rows_of(manifest: Manifest, variants: tuple[str, ...] | None) -> tuple[Row, ...]:
-    """All rows of a manifest, in its order; with `variants`, only those of these artifacts.
+def rows_of(
+    manifest: Manifest, variants: tuple[str, ...] | None, runners: tuple[str, ...] | None = None
+) -> tuple[Row, ...]:
+    """All rows of a manifest, in its order.
+
+    Args:
+        manifest: Its artifacts name the runtimes that they were made for.
+        variants: Only those of these artifacts.
+        runners: Only those of these runners, and every artifact that they can load, whatever it was made for.
 
     Raises:
-        InputError: There is no artifact of such an id.
+        InputError: There is no artifact or no runner of such a name.
     """
     chosen = manifest.artifacts
     if variants is not None:
         wanted = {manifest.get(variant).id for variant in variants}
         chosen = tuple(artifact for artifact in chosen if artifact.id in wanted)
+    if runners is None:
+        return tuple(row for artifact in chosen for row in _rows_made_for(artifact))
+    if unknown := [name for name in runners if name not in runner_names()]:
+        raise InputError(
+            f"There is no runner {unknown[0]!r}. Choose from: {', '.join(runner_names())}. "
+            "Which can run here says: edgepress doctor"
+        )
     return tuple(
-        Row(artifact, runtime, device)
+        Row(artifact, kind.name, kind.device)
         for artifact in chosen
-        for runtime in artifact.runtimes
-        for device in _DEVICES.get((artifact.format, runtime), ())
+        for kind in runner_kinds()
+        if kind.name in runners and artifact.format in kind.formats
     )
+
+
+def _rows_made_for(artifact: Artifact) -> list[Row]:
+    """A row for each runtime that the artifact names; for an engine also where this version has no runner."""
+    rows: list[Row] = []
+    for runtime in artifact.runtimes:
+        devices = [
+            kind.device
+            for kind in runner_kinds()
+            if kind.name == runtime.value and artifact.format in kind.formats
+        ]
+        if artifact.format is Format.ENGINE and not devices:
+            devices = [Device.CUDA]
+        rows += [Row(artifact, runtime.value, device) for device in devices]
+    return rows
+
+
+def no_runner(name: str) -> str:
+    """Why a row of a runtime without a runner is not run."""
+    return f"this version has no runner for {name}"
 
 
 def skip_reason(row: Row, device: Device, cuda_absence: str | None) -> str | None:
@@ -75,8 +101,8 @@ def skip_reason(row: Row, device: Device, cuda_absence: str | None) -> str | Non
         return f"no CUDA device ({cuda_absence})"
     if row.device is not device:
         return f"not asked for: --device {device.value}"
-    if row.artifact.format is Format.ENGINE:
-        return NO_ENGINE_RUNNER
+    if row.kind is None:
+        return no_runner(row.runner)
     return None
 
 

@@ -6,12 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.interleave import Run
-from benchmark.measurement import Basis, Latency, Speedup
-from edgepress.metrics import median_ci95, median_with_ci95, minimum_samples
+from benchmark.quantities import Basis, Latency, Speedup, Throughput
+from edgepress.metrics import grouped_ci95, median_ci95, minimum_samples, resampled_medians
 
 _P90 = 0.9
 _P99 = 0.99
-_RESAMPLES = 2000
 
 
 def latency_of(run: Run) -> Latency:
@@ -20,6 +19,7 @@ def latency_of(run: Run) -> Latency:
     return Latency(
         samples_ns=tuple(int(ns) for ns in samples_ns),
         block_counts=tuple(len(block) for block in run.blocks_ns),
+        restart_counts=run.restart_counts,
         median_ns=float(np.median(samples_ns)),
         median_ci95_ns=median_ci95(samples_ns),
         min_ns=int(samples_ns.min()),
@@ -31,6 +31,20 @@ def latency_of(run: Run) -> Latency:
         first_ns=run.first_ns,
         warm_up_count=run.warm_up_count,
         others_cpu=run.interference.share,
+    )
+
+
+def throughput_of(batch: int, run: Run, speedup: Speedup | None) -> Throughput:
+    """Pictures a second of batches that were run one after the other."""
+    samples_ns = np.asarray([ns for block in run.blocks_ns for ns in block], np.float64)
+    interval = median_ci95(samples_ns)
+    pictures_ns = batch * 1e9
+    return Throughput(
+        batch,
+        tuple(int(ns) for ns in samples_ns),
+        pictures_ns / float(np.median(samples_ns)),
+        None if interval is None else (pictures_ns / interval[1], pictures_ns / interval[0]),
+        speedup,
     )
 
 
@@ -52,7 +66,10 @@ def _percentile_note(count: int) -> str | None:
 
 
 def paired_speedup(variant: Run, baseline: Run, against: str, seed: int) -> Speedup:
-    """Median over pairs of neighbouring blocks of (baseline's median / variant's median)."""
+    """Median over pairs of neighbouring blocks of (baseline's median / variant's median).
+
+    The interval covers what differs between fresh processes, too (see `resampled_medians`).
+    """
     ratios = np.asarray(
         [
             np.median(slow) / np.median(fast)
@@ -60,28 +77,29 @@ def paired_speedup(variant: Run, baseline: Run, against: str, seed: int) -> Spee
         ],
         np.float64,
     )
-    median, interval = median_with_ci95(ratios, seed)
-    return Speedup(median, interval, against, Basis.PAIRED, tuple(float(ratio) for ratio in ratios))
+    counts = variant.restart_counts
+    interval = grouped_ci95(resampled_medians(ratios, counts, seed), len(counts))
+    pairs = tuple(float(ratio) for ratio in ratios)
+    return Speedup(float(np.median(ratios)), interval, against, Basis.PAIRED, pairs, counts)
 
 
 def own_speedup(artifact: str) -> Speedup:
     """The FP32 artifact against itself: 1 by definition, not measured."""
-    return Speedup(1.0, (1.0, 1.0), artifact, Basis.DEFINITION, ())
+    return Speedup(1.0, (1.0, 1.0), artifact, Basis.DEFINITION, (), ())
 
 
 def quotient(speedup: Speedup, other: Speedup, against: str, seed: int) -> Speedup:
     """How many times as fast as `against`, of which `other` is the paired speed-up.
 
     Both are relative to the same FP32 artifact, so a machine that was slower during one of the two
-    measurements cancels. The interval is the percentile bootstrap over both sets of pairs.
+    measurements cancels. The interval is that of the bootstrap over both sets of pairs.
     """
-    draws = np.random.default_rng(seed)
-    medians = [
-        np.median(draws.choice(np.asarray(found.pair_ratios), (_RESAMPLES, len(found.pair_ratios))), axis=1)
-        for found in (speedup, other)
+    draws = [
+        resampled_medians(np.asarray(found.pair_ratios), found.restart_counts, seed + i)
+        for i, found in enumerate((speedup, other))
     ]
-    low, high = np.quantile(medians[0] / medians[1], [0.025, 0.975])
-    return Speedup(speedup.median / other.median, (float(low), float(high)), against, Basis.QUOTIENT, ())
+    interval = grouped_ci95(draws[0] / draws[1], len(speedup.restart_counts))
+    return Speedup(speedup.median / other.median, interval, against, Basis.QUOTIENT, (), ())
 
 
 def relative_width(speedup: Speedup) -> float:

@@ -2,8 +2,10 @@
 
 import numpy as np
 
-from benchmark.measurement import Latency, Result, State, Status, Verdict
+from benchmark.measurement import Result, Status
+from benchmark.quantities import Latency, State, Verdict
 from benchmark.summary import relative_width
+from edgepress.runners.runner import places_of
 
 _OTHERS_CPU = 0.05  # of our cores; an idle machine shows less than 1 %
 _WIDE_INTERVAL = 0.1  # of the speed-up
@@ -15,25 +17,47 @@ def verdict_of(result: Result) -> Verdict | None:
 
     UNSTABLE if other processes took more than 5 % of our cores meanwhile, if the 95 % interval of the
     speed-up is wider than 10 % of it, or if the row became more than 10 % slower or faster while it was
-    measured (a CPU that throttles). INVALID if there are too few samples for any interval, or if the file is
-    not of the precision that the manifest says.
+    measured (a CPU that throttles). INVALID if there are too few samples for any interval, if the file is
+    not of the precision that the manifest says, if it ran elsewhere than its runner says, or if it expects
+    another preprocessing.
     """
     latency = result.latency
-    if result.status is Status.OK and result.promised is not result.precision:
-        return Verdict(State.INVALID, (_false_promise(result),))
-    if result.status is not Status.OK or latency is None:
+    if result.status is not Status.OK:
         return None
-    if latency.median_ci95_ns is None:
-        reason = f"{len(latency.samples_ns)} samples are too few for an interval"
-        return Verdict(State.INVALID, (reason,))
+    if lies := (*_false_promise(result), *_wrong_place(result), *_too_few(latency), *_wrong_input(result)):
+        return Verdict(State.INVALID, lies)
+    if latency is None:
+        return None
     reasons = (*_disturbance(latency), *_width(result), *_drift(latency))
     return Verdict(State.UNSTABLE if reasons else State.VALID, reasons)
 
 
-def _false_promise(result: Result) -> str:
+def _false_promise(result: Result) -> list[str]:
+    if result.promised is result.precision:
+        return []
     shares = result.shares.macs.items() if result.shares is not None else ()
     found = ", ".join(f"{share:.0%} {name}" for name, share in shares if share)
-    return f"the manifest says {result.promised.value}, and its MACs are {found}"
+    return [f"the manifest says {result.promised.value}, and its MACs are {found}"]
+
+
+def _wrong_place(result: Result) -> list[str]:
+    """By the profiler, node by node: a session can name a provider that runs nothing."""
+    allowed = places_of(result.runner, result.device)
+    if result.profile is None or not allowed:
+        return []
+    shares = result.profile.place_time_shares
+    found = ", ".join(f"{share:.0%} of its time on {at}" for at, share in shares.items() if at not in allowed)
+    return [f"it was to run on {allowed[0]}, and spent {found}"] if found else []
+
+
+def _too_few(latency: Latency | None) -> list[str]:
+    if latency is None or latency.median_ci95_ns is not None:
+        return []
+    return [f"{len(latency.samples_ns)} samples are too few for an interval"]
+
+
+def _wrong_input(result: Result) -> list[str]:
+    return [] if result.preprocessing_doubt is None else [result.preprocessing_doubt]
 
 
 def _disturbance(latency: Latency) -> list[str]:

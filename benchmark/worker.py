@@ -11,6 +11,7 @@ import platform
 import signal
 import sys
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.latency import Clock, repeat, timed
-from benchmark.memory import Residence, forget_peak, residence
+from benchmark.memory import device_used_bytes, forget_peak, residence
 from benchmark.protocol import (
     Block,
     Evaluate,
@@ -27,24 +28,28 @@ from benchmark.protocol import (
     Failure,
     FailureKind,
     First,
+    Infer,
     Memory,
+    Occupied,
     Open,
     Opened,
     Prepare,
     Prepared,
+    Profile,
+    Profiled,
     Request,
     Samples,
     Timed,
     request_from_json,
 )
-from edgepress.artifact import Runtime
+from edgepress.artifact import Device
 from edgepress.errors import EdgepressError, InputError, MissingDeviceError, MissingRuntimeError
 from edgepress.record import to_json
-from edgepress.runners.runner import Runner, runner_for
+from edgepress.runners.runner import Runner, RunnerKind, runner_for, runner_kind
 
 _PR_SET_PDEATHSIG = 1
 
-Reply = Prepared | Opened | Timed | Samples | Residence | Evaluated
+Reply = Prepared | Opened | Timed | Samples | Occupied | Profiled | Evaluated
 
 
 class Worker:
@@ -53,8 +58,20 @@ class Worker:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._resources = ExitStack()
+        self._device = Device.CPU
+        self._path: Path | None = None
         self._runner: Runner | None = None
         self._images: NDArray[np.float32] | None = None
+        self._methods: dict[type, Callable[[Any], Reply]] = {
+            Prepare: self._prepare,
+            Open: self._open,
+            First: self._first,
+            Block: self._block,
+            Memory: self._memory,
+            Profile: _profiled,
+            Evaluate: self._evaluate,
+            Infer: self._infer,
+        }
 
     def answer(self, request: Request) -> Reply:
         """Do what is asked.
@@ -63,32 +80,31 @@ class Worker:
             InputError: An artifact cannot be loaded or a picture cannot be read, or something is asked
                 out of order.
         """
-        if isinstance(request, Prepare):
-            return self._prepare(request)
-        if isinstance(request, Open):
-            return self._open(request)
-        if isinstance(request, First):
-            return self._first(request)
-        if isinstance(request, Block):
-            return self._block(request)
-        if isinstance(request, Memory):
-            return residence()
-        return self._evaluate(request)
+        for kind, method in self._methods.items():
+            if isinstance(request, kind):
+                reply: Reply = method(request)
+                return reply
+        raise InputError(f"Nothing answers {type(request).__name__}.")
 
     def close(self) -> None:
         """Release the runner."""
         self._resources.close()
 
     def _prepare(self, request: Prepare) -> Prepared:
-        _import_only(request.runtime)
+        kind = runner_kind(request.runner, request.device)
+        _import_only(kind)
+        self._device = request.device
         forget_peak()  # what the import itself needed for a moment is not the model's
-        return Prepared(residence().rss_bytes)
+        return Prepared(residence(), self._device_used_bytes())
+
+    def _device_used_bytes(self) -> int | None:
+        return None if self._device is Device.CPU else device_used_bytes()
 
     def _open(self, request: Open) -> Opened:
-        runner = runner_for(request.runtime, request.device)(Path(request.path), request.threads)
+        runner = runner_for(request.runner, request.device)(Path(request.path), request.threads)
         _, load_ns = timed(lambda: self._resources.enter_context(runner), self._clock)
-        self._runner = runner
-        return Opened(load_ns, runner.evidence)
+        self._runner, self._path = runner, Path(request.path)
+        return Opened(load_ns, runner.evidence, residence(self._path))
 
     def _opened(self) -> Runner:
         if self._runner is None:
@@ -110,6 +126,15 @@ class Worker:
         repeat(lambda: infer(images), request.settle, self._clock)
         return Samples(repeat(lambda: infer(images), request.extent, self._clock))
 
+    def _memory(self, request: Memory) -> Occupied:  # noqa: ARG002  # it asks for nothing in particular
+        return Occupied(residence(self._path), self._device_used_bytes())
+
+    def _infer(self, request: Infer) -> Evaluated:
+        runner, images = self._opened(), np.load(request.images)
+        logits = np.concatenate([runner.infer(images[i : i + 1]) for i in range(len(images))])
+        np.save(request.logits, logits)
+        return Evaluated(len(logits))
+
     def _evaluate(self, request: Evaluate) -> Evaluated:
         from edgepress.dataset import open_data
         from edgepress.preprocessing import Preprocessing
@@ -126,18 +151,23 @@ class Worker:
         return Evaluated(len(logits))
 
 
-def _import_only(runtime: Runtime) -> None:
+def _import_only(kind: RunnerKind) -> None:
     """Import the package of a runtime, so that the process is ready but holds no model."""
     import importlib
 
-    package, extra = {
-        Runtime.TENSORFLOW: ("tensorflow", "keras"),
-        Runtime.LITERT: ("ai_edge_litert.interpreter", "litert"),
-    }.get(runtime, ("onnxruntime", "onnxruntime"))
     try:
-        importlib.import_module(package)
+        importlib.import_module(kind.package)
     except ImportError as error:
-        raise MissingRuntimeError(package, extra) from error
+        raise MissingRuntimeError(kind.distribution, kind.extra) from error
+
+
+def _profiled(request: Profile) -> Profiled:
+    kind = runner_kind(request.runner, request.device)
+    if kind.profiler is None:
+        return Profiled((), f"{kind.name} has no profiler that can be asked")
+    images = np.load(request.images)
+    scratch = Path(request.scratch)
+    return Profiled(kind.profiler(Path(request.path), request.threads, images, request.runs, scratch), None)
 
 
 def _die_with_parent() -> None:

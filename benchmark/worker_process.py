@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import IO, TypeVar, cast
 
-from benchmark.protocol import Failure, FailureKind, Request, request_to_json
+from benchmark.protocol import Failure, FailureKind, request_to_json
 from edgepress.errors import EdgepressError
 from edgepress.record import from_json
 
@@ -72,11 +72,11 @@ class WorkerProcess:
         """Process id."""
         return self._process.pid
 
-    def ask(self, request: Request, reply: type[Reply], patience_s: float = PATIENCE_S) -> Reply:
+    def ask(self, request: object, reply: type[Reply], patience_s: float = PATIENCE_S) -> Reply:
         """Send a request and sleep until its answer is there.
 
         Raises:
-            WorkerError: The process failed, ended, or gave no answer in time.
+            WorkerError: The process failed, ended, or gave no answer, or none in time.
         """
         line = json.dumps(request_to_json(request)) + "\n"
         try:
@@ -84,10 +84,17 @@ class WorkerProcess:
             self._requests.flush()
         except BrokenPipeError:
             raise WorkerError(self._crash()) from None
-        answer = json.loads(self._read_line(patience_s, type(request).__name__))
-        if "failure" in answer:
-            raise WorkerError(from_json(Failure, answer["failure"]))
-        return from_json(reply, answer["reply"])
+        answered = self._read_line(patience_s, type(request).__name__)
+        try:
+            answer = json.loads(answered)
+            failure = from_json(Failure, answer["failure"]) if "failure" in answer else None
+            found = None if failure else from_json(reply, answer["reply"])
+        except (ValueError, KeyError, TypeError) as error:
+            message = f"its process gave {answered[:40]!r} for an answer to {type(request).__name__}"
+            raise WorkerError(Failure(FailureKind.CRASH, message)) from error
+        if failure is not None:
+            raise WorkerError(failure)
+        return cast("Reply", found)
 
     def pause(self) -> None:
         """Stop all its threads, and return when they have stopped."""

@@ -230,6 +230,10 @@ def benchmark(
     limit: int | None = None,
     seed: int = 0,
     again: bool = False,
+    runners: Iterable[str] | None = None,
+    offline: Iterable[int] = (),
+    host: str | None = None,
+    host_python: str = "python3",
     progress: Progress = silent,
 ) -> "Results":
     """Measure latency, memory and accuracy of each version against FP32, and write results and report.
@@ -244,6 +248,11 @@ def benchmark(
         limit: Evaluate at most so many pictures.
         seed: Of the order of blocks, the draw of pictures and the bootstrap.
         again: Measure also if the results that are there are of the same things.
+        runners: Only these ("onnxruntime", "openvino", …), and every version that they can load; None for
+            the runners that the versions were made for.
+        offline: Also pictures a second in batches of this many.
+        host: Measure on this device over SSH ("user@device"); None for this machine.
+        host_python: Python there, 3.10 or later, with numpy and a runtime.
         progress: Told about rows.
 
     Returns:
@@ -260,8 +269,9 @@ def benchmark(
         >>> row.status.value, row.accuracy.images, row.accuracy.agreement > 0.9
         ('ok', 50, True)
     """
-    from benchmark.report import refresh_report
-    from benchmark.stage import BenchmarkRequest, benchmark_folder
+    from benchmark.preparation import BenchmarkRequest
+    from benchmark.report.writing import refresh_report
+    from benchmark.stage import benchmark_folder
 
     request = BenchmarkRequest(
         folder=Path(folder),
@@ -273,6 +283,10 @@ def benchmark(
         limit=limit,
         seed=seed,
         again=again,
+        runners=None if runners is None else tuple(runners),
+        offline=tuple(offline),
+        host=host,
+        host_python=host_python,
     )
     results = benchmark_folder(request, progress)
     refresh_report(request.folder)

@@ -243,6 +243,8 @@ def _from_arrays(
 
 def _array_reader(image: NDArray[np.uint8]) -> Cropper:
     def read(preprocessing: Preprocessing) -> NDArray[np.uint8]:
+        if image.shape[:2] == (preprocessing.height, preprocessing.width):
+            return image  # as `crop` would give it; a device need not have pillow for this
         return preprocessing.crop(_pillow().fromarray(image))
 
     return read

@@ -1,6 +1,7 @@
 """What the machine at hand can do: instruction sets, cores, memory, and whether there is a CUDA device."""
 
 import ctypes
+import math
 import os
 import platform
 from dataclasses import dataclass
@@ -8,6 +9,8 @@ from enum import Enum
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+from edgepress.doctor.control_group import limits_under
 
 
 class Isa(str, Enum):
@@ -89,11 +92,18 @@ def cuda_device_absence() -> str | None:
     return None if count.value else "the driver reports 0 devices"
 
 
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def usable_cores(root: Path = Path("/")) -> int:
+    """As many threads as this process can keep running: its affinity, and no more than its container's quota.
+
+    A container with a quota is stopped for the rest of each period once its threads have used it up, so more
+    threads than the quota has cores (rounded up) only wait. A quota that cannot be read counts as none.
+
+    Args:
+        root: "/", or a copy of /proc and /sys.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = limits_under(root).cores
+    return max(1, min(cores, math.ceil(quota))) if isinstance(quota, (int, float)) else cores
 
 
 def memory_bytes() -> int | None:

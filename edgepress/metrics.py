@@ -1,12 +1,15 @@
 """How far a version is from FP32: on logits, on decisions, and in time. Pure numpy."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 Logits = NDArray[np.float32]
 
+# Student's t, 97.5 %, by degrees of freedom.
+_T975 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
 _Z95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
 _ALPHA = 0.05
 _LEAST_DISCORDANT = 6
@@ -104,14 +107,46 @@ def _tails(count: int, fewer: int) -> float:
     return min(1.0, float(2 * tail / 2**count))
 
 
-def median_with_ci95(
-    values: NDArray[np.float64], seed: int, resamples: int = 2000
-) -> tuple[float, tuple[float, float]]:
-    """Median of (N,) values with its percentile-bootstrap 95 % interval (Efron 1979), seeded."""
-    draws = np.random.default_rng(seed).integers(0, len(values), (resamples, len(values)))
-    medians = np.median(values[draws], axis=1)
-    low, high = np.quantile(medians, [0.025, 0.975])
-    return float(np.median(values)), (float(low), float(high))
+def resampled_medians(
+    values: NDArray[np.float64], counts: Sequence[int], seed: int, resamples: int = 2000
+) -> NDArray[np.float64]:
+    """(resamples,) medians of (N,) values that come in groups, seeded.
+
+    Values of one group, such as blocks of one process, are more alike than values of different groups. So
+    whole groups are drawn with replacement, and their values are taken as they are (Davison and Hinkley,
+    Bootstrap Methods and Their Application (1997), section 3.8: drawing again within the groups overstates
+    the spread). Values of a single group are drawn themselves (Efron 1979).
+
+    Args:
+        values: Group after group.
+        counts: How many values each group holds.
+        seed: Of the draws.
+        resamples: Number of draws.
+    """
+    draws = np.random.default_rng(seed)
+    if len(counts) == 1:
+        drawn = values[draws.integers(0, len(values), (resamples, len(values)))]
+        return np.asarray(np.median(drawn, axis=1), np.float64)
+    groups = np.split(values, np.cumsum(counts)[:-1])
+    chosen = draws.integers(0, len(groups), (resamples, len(groups)))
+    medians = [np.median(np.concatenate([groups[i] for i in row])) for row in chosen]
+    return np.asarray(medians, np.float64)
+
+
+def grouped_ci95(draws: NDArray[np.float64], groups: int) -> tuple[float, float]:
+    """95 % interval from (R,) bootstrap draws over so many groups.
+
+    The percentiles lie farther out than 2.5 and 97.5, as far as Student's t interval of few groups is wider
+    than the normal one: T. Hesterberg, What Teachers Should Know About the Bootstrap, The American
+    Statistician 69 (2015), section 4.4 (the "expanded percentile" interval). Without it, eight processes
+    cover about 92 % instead of 95 %.
+    """
+    tail = 0.025
+    if groups > 1:
+        z = math.sqrt(groups / (groups - 1)) * _T975.get(groups - 1, _Z95)
+        tail = math.erfc(z / math.sqrt(2)) / 2
+    low, high = np.quantile(draws, [tail, 1 - tail])
+    return float(low), float(high)
 
 
 def median_ci95(values: NDArray[np.float64]) -> tuple[float, float] | None:

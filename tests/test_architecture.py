@@ -13,7 +13,17 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = ("train", "export", "optimize", "benchmark", "deploy")
 FRAMEWORKS = {
-    *("ai_edge_litert", "h5py", "jinja2", "keras", "litert_quantizer", "matplotlib", "onnx", "onnxruntime"),
+    *(
+        "ai_edge_litert",
+        "h5py",
+        "jinja2",
+        "keras",
+        "litert_quantizer",
+        "matplotlib",
+        "onnx",
+        "onnxruntime",
+        "openvino",
+    ),
     *("PIL", "sklearn", "tensorflow", "tensorrt", "tensorrt_rtx", "tf2onnx"),
 }
 FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "misc"}

@@ -18,7 +18,7 @@ from sklearn.datasets import load_sample_image
 
 import edgepress
 from benchmark.gate import Field, Quantity, requirement_of
-from benchmark.measurement import State
+from benchmark.quantities import State
 from edgepress.artifact import Device, Format, Precision, Runtime
 from edgepress.cli.arguments import parse, parser_of
 from edgepress.cli.command import Command

@@ -50,10 +50,22 @@ def test_variables_become_keys_of_the_job() -> None:
     assert set(overrides) == {
         *("model=vgg16", "data=tests", "out=o", "export.weights=random", "optimize.target=host"),
         *("benchmark.device=cuda", "benchmark.quick=true", "optimize.samples=8"),
+        "benchmark.quick=false",  # before the user's own, which wins
     }
     job = read_job(ROOT / words[words.index("run") + 1], overrides)
     assert [command.name for command, _ in job.steps] == ["export", "optimize", "benchmark"]
     assert all(arguments.data == "tests" for _, arguments in job.steps)
+    assert job.steps[-1][1].quick is True
+
+
+@pytest.mark.parametrize(("variables", "quick"), [((), True), (("MODEL=vgg16", "DATA=tests"), False)])
+def test_the_embedded_model_is_measured_for_a_look_and_a_users_for_a_decision(
+    variables: tuple[str, ...], quick: bool
+) -> None:
+    words = command_of(make("--dry-run", *variables))
+    overrides = [value for flag, value in itertools.pairwise(words) if flag == "--set"]
+    job = read_job(ROOT / words[words.index("run") + 1], overrides)
+    assert job.steps[-1][1].quick is quick
 
 
 def test_preflight_stops_make_in_one_line_before_anything_starts() -> None:

@@ -100,6 +100,14 @@ BACKENDS = (
         "found = version('litert-quantizer')",
     ),
     Backend(
+        "OpenVINO on the CPU",
+        "openvino",
+        ("openvino",),
+        ("openvino",),
+        "import openvino as o\nassert 'CPU' in o.Core().available_devices\n"
+        "found = o.__version__.partition('-')[0]",
+    ),
+    Backend(
         "TensorRT-RTX builder",
         "tensorrt-rtx",
         ("tensorrt_rtx",),

@@ -116,8 +116,8 @@ def this_hardware(cache: Path, root: Path = Path("/")) -> Hardware:
         cpu=_cpu(cpuinfo),
         isa=isa_of(architecture, flags),
         features=features_of(architecture, flags) if flags else _no_flags(cpuinfo),
-        governor=_governor(root),
-        cores=_least(usable_cores(), limits.cores),
+        governor=governor_of(root),
+        cores=_least(usable_cores(root), limits.cores),
         machine_cores=os.cpu_count() or Unknown("the system does not tell"),
         memory_bytes=_least(memory, limits.memory_bytes),
         machine_memory_bytes=memory,
@@ -153,7 +153,8 @@ def _no_name(cpuinfo: str | Unknown) -> Unknown:
     return cpuinfo if isinstance(cpuinfo, Unknown) else Unknown("/proc/cpuinfo has no model name")
 
 
-def _governor(root: Path) -> str | Unknown:
+def governor_of(root: Path) -> str | Unknown:
+    """Of the CPU's frequency; several where the cores differ. `root` is "/" or a copy of /sys."""
     files = sorted((root / "sys/devices/system/cpu").glob("cpu[0-9]*/cpufreq/scaling_governor"))
     texts = [text_of(file) for file in files]
     unreadable = next((text for text in texts if isinstance(text, Unknown)), None)

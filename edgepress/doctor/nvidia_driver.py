@@ -68,15 +68,21 @@ def driver_of(load: Load, absence: Callable[[], str | None], patience_s: float =
         absence: Why CUDA cannot be used, as `edgepress.machine.cuda_device_absence`.
         patience_s: After which the driver counts as hanging.
     """
-    found: list[Driver] = []
-    # A thread that hangs inside the driver cannot be ended, but as a daemon it does not keep the process.
-    asking = threading.Thread(target=lambda: found.append(_asked(load, absence)), daemon=True)
+    reason = f"NVIDIA's driver gave no answer within {patience_s:.0f} s"
+    silent = Driver(Unknown(reason), Unknown(reason), Unknown(reason), reason)
+    return within(patience_s, lambda: _asked(load, absence), silent)
+
+
+def within(patience_s: float, ask: Callable[[], Answer], silent: Answer) -> Answer:
+    """The answer of a driver, or `silent` if it gives none in time.
+
+    A thread that hangs inside the driver cannot be ended, but as a daemon it does not keep the process.
+    """
+    found: list[Answer] = []
+    asking = threading.Thread(target=lambda: found.append(ask()), daemon=True)
     asking.start()
     asking.join(patience_s)
-    if found:
-        return found[0]
-    reason = f"NVIDIA's driver gave no answer within {patience_s:.0f} s"
-    return Driver(Unknown(reason), Unknown(reason), Unknown(reason), reason)
+    return found[0] if found else silent
 
 
 def _asked(load: Load, absence: Callable[[], str | None]) -> Driver:
@@ -90,14 +96,15 @@ def _asked(load: Load, absence: Callable[[], str | None]) -> Driver:
     return Driver(None, None, (), reason)
 
 
-def _known(ask: Callable[[], Answer]) -> Answer | Unknown:
+def known(ask: Callable[[], Answer]) -> Answer | Unknown:
+    """The answer, or why the driver does not give it."""
     try:
         return ask()
     except OSError as error:
         return Unknown(str(error))
 
 
-def _call(library: Any, name: str, *arguments: Any) -> None:
+def call(library: Any, name: str, *arguments: Any) -> None:
     """Call a function of NVML or CUDA; both return 0 for success.
 
     Raises:
@@ -108,23 +115,24 @@ def _call(library: Any, name: str, *arguments: Any) -> None:
         raise OSError(f"this driver has no {name}")
     code = function(*arguments)
     if code != 0:
-        known = f" ({_NVML_REASONS[code]})" if name.startswith("nvml") and code in _NVML_REASONS else ""
-        raise OSError(f"{name} failed with error {code}{known}")
+        meaning = f" ({_NVML_REASONS[code]})" if name.startswith("nvml") and code in _NVML_REASONS else ""
+        raise OSError(f"{name} failed with error {code}{meaning}")
 
 
-def _text(library: Any, name: str, *before: Any) -> str:
+def text_from(library: Any, name: str, *before: Any) -> str:
+    """What a function of NVML writes into a buffer of text, its last two arguments; raises as `call`."""
     buffer = ctypes.create_string_buffer(_TEXT_BYTES)
-    _call(library, name, *before, buffer, _TEXT_BYTES)
+    call(library, name, *before, buffer, _TEXT_BYTES)
     return buffer.value.decode("utf-8", errors="replace")
 
 
 def _cuda_version(library: Any, name: str) -> str:
     version = ctypes.c_int()
-    _call(library, name, ctypes.byref(version))
+    call(library, name, ctypes.byref(version))
     return f"{version.value // 1000}.{version.value % 1000 // 10}"
 
 
-class _NvmlMemory(ctypes.Structure):
+class NvmlMemory(ctypes.Structure):
     """nvmlMemory_t."""
 
     _fields_ = (("total", ctypes.c_ulonglong), ("free", ctypes.c_ulonglong), ("used", ctypes.c_ulonglong))
@@ -132,15 +140,15 @@ class _NvmlMemory(ctypes.Structure):
 
 def _driver_of_nvml(nvml: Any, gpu_absence: str | None) -> Driver:
     try:
-        _call(nvml, "nvmlInit_v2")
+        call(nvml, "nvmlInit_v2")
     except OSError as error:
         reason = Unknown(str(error))
         return Driver(reason, reason, reason, gpu_absence)
     try:
         return Driver(
-            _known(lambda: _text(nvml, "nvmlSystemGetDriverVersion")),
-            _known(lambda: _cuda_version(nvml, "nvmlSystemGetCudaDriverVersion_v2")),
-            _known(lambda: _nvml_gpus(nvml)),
+            known(lambda: text_from(nvml, "nvmlSystemGetDriverVersion")),
+            known(lambda: _cuda_version(nvml, "nvmlSystemGetCudaDriverVersion_v2")),
+            known(lambda: _nvml_gpus(nvml)),
             gpu_absence,
         )
     finally:
@@ -149,66 +157,66 @@ def _driver_of_nvml(nvml: Any, gpu_absence: str | None) -> Driver:
 
 def _nvml_gpus(nvml: Any) -> tuple[Gpu, ...]:
     count = ctypes.c_uint()
-    _call(nvml, "nvmlDeviceGetCount_v2", ctypes.byref(count))
+    call(nvml, "nvmlDeviceGetCount_v2", ctypes.byref(count))
     return tuple(_nvml_gpu(nvml, number) for number in range(count.value))
 
 
 def _nvml_gpu(nvml: Any, number: int) -> Gpu:
-    device, memory = ctypes.c_void_p(), _NvmlMemory()
+    device, memory = ctypes.c_void_p(), NvmlMemory()
     try:
-        _call(nvml, "nvmlDeviceGetHandleByIndex_v2", ctypes.c_uint(number), ctypes.byref(device))
+        call(nvml, "nvmlDeviceGetHandleByIndex_v2", ctypes.c_uint(number), ctypes.byref(device))
     except OSError as error:
         return Gpu(Unknown(str(error)), Unknown(str(error)), Unknown(str(error)))
 
     def capability() -> str:
         major, minor = ctypes.c_int(), ctypes.c_int()
-        _call(nvml, "nvmlDeviceGetCudaComputeCapability", device, ctypes.byref(major), ctypes.byref(minor))
+        call(nvml, "nvmlDeviceGetCudaComputeCapability", device, ctypes.byref(major), ctypes.byref(minor))
         return f"{major.value}.{minor.value}"
 
     def size_bytes() -> int:
-        _call(nvml, "nvmlDeviceGetMemoryInfo", device, ctypes.byref(memory))
+        call(nvml, "nvmlDeviceGetMemoryInfo", device, ctypes.byref(memory))
         return int(memory.total)
 
     return Gpu(
-        _known(lambda: _text(nvml, "nvmlDeviceGetName", device)), _known(capability), _known(size_bytes)
+        known(lambda: text_from(nvml, "nvmlDeviceGetName", device)), known(capability), known(size_bytes)
     )
 
 
 def _driver_of_cuda(cuda: Any, gpu_absence: str | None) -> Driver:
     return Driver(
         Unknown(f"{NVML} is not there to be asked"),
-        _known(lambda: _cuda_version(cuda, "cuDriverGetVersion")),
-        _known(lambda: _cuda_gpus(cuda)) if gpu_absence is None else (),
+        known(lambda: _cuda_version(cuda, "cuDriverGetVersion")),
+        known(lambda: _cuda_gpus(cuda)) if gpu_absence is None else (),
         gpu_absence,
     )
 
 
 def _cuda_gpus(cuda: Any) -> tuple[Gpu, ...]:
     count = ctypes.c_int()
-    _call(cuda, "cuInit", 0)
-    _call(cuda, "cuDeviceGetCount", ctypes.byref(count))
+    call(cuda, "cuInit", 0)
+    call(cuda, "cuDeviceGetCount", ctypes.byref(count))
     return tuple(_cuda_gpu(cuda, number) for number in range(count.value))
 
 
 def _cuda_gpu(cuda: Any, number: int) -> Gpu:
     name, size, device = ctypes.create_string_buffer(_TEXT_BYTES), ctypes.c_size_t(), ctypes.c_int()
-    _call(cuda, "cuDeviceGet", ctypes.byref(device), number)
+    call(cuda, "cuDeviceGet", ctypes.byref(device), number)
 
     def attribute(which: int) -> int:
         value = ctypes.c_int()
-        _call(cuda, "cuDeviceGetAttribute", ctypes.byref(value), which, device)
+        call(cuda, "cuDeviceGetAttribute", ctypes.byref(value), which, device)
         return value.value
 
     def product() -> str:
-        _call(cuda, "cuDeviceGetName", name, _TEXT_BYTES, device)
+        call(cuda, "cuDeviceGetName", name, _TEXT_BYTES, device)
         return name.value.decode("utf-8", errors="replace")
 
     def size_bytes() -> int:
-        _call(cuda, "cuDeviceTotalMem_v2", ctypes.byref(size), device)
+        call(cuda, "cuDeviceTotalMem_v2", ctypes.byref(size), device)
         return int(size.value)
 
     return Gpu(
-        _known(product),
-        _known(lambda: f"{attribute(_CAPABILITY_MAJOR)}.{attribute(_CAPABILITY_MINOR)}"),
-        _known(size_bytes),
+        known(product),
+        known(lambda: f"{attribute(_CAPABILITY_MAJOR)}.{attribute(_CAPABILITY_MINOR)}"),
+        known(size_bytes),
     )

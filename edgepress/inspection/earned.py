@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from edgepress.artifact import Format, Precision, PrecisionShares, Proof
+from edgepress.artifact import Format, Precision, PrecisionShares
+from edgepress.inspection.layer import Inspection
 
 EARNED_SHARE = 0.99
 _PURE = (Precision.FP32, Precision.FP16, Precision.INT8)
@@ -16,7 +17,7 @@ def earned_precision(shares: PrecisionShares) -> Precision:
     return Precision.MIXED
 
 
-def inspected_shares(path: Path, file_format: Format) -> PrecisionShares | None:
+def inspected(path: Path, file_format: Format) -> Inspection | None:
     """What is read out of a file; None for a format that does not tell, or where its reader is missing.
 
     Raises:
@@ -27,6 +28,6 @@ def inspected_shares(path: Path, file_format: Format) -> PrecisionShares | None:
 
     reader = {Format.ONNX: inspect_onnx, Format.TFLITE: inspect_tflite}.get(file_format)
     try:
-        return None if reader is None else reader(path).shares(Proof.INSPECTED)
+        return None if reader is None else reader(path)
     except ImportError:
         return None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from edgepress.artifact import Precision, PrecisionShares, Proof, TensorSpec
 
 _PURE = (Precision.FP32, Precision.FP16, Precision.INT8)
-_BYTES = {Precision.FP32: 4, Precision.FP16: 2, Precision.INT8: 1, Precision.MIXED: 4}
+BYTES_PER_VALUE = {Precision.FP32: 4, Precision.FP16: 2, Precision.INT8: 1, Precision.MIXED: 4}
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Layer:
         """Size of weights and biases."""
         if self.stored_bytes is not None:
             return self.stored_bytes
-        return self.parameters * _BYTES[self.stored] + 4 * self.biases
+        return self.parameters * BYTES_PER_VALUE[self.stored] + 4 * self.biases
 
 
 @dataclass(frozen=True)

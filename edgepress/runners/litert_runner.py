@@ -7,12 +7,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgepress.artifact import Device, Format, Runtime
 from edgepress.errors import InputError, MissingRuntimeError
+from edgepress.runners.litert_profile import layer_times
+from edgepress.runners.runner import LayerTime, RunnerKind
 
 
 def on_cpu(path: Path, threads: int) -> "LiteRtRunner":
     """A runner on the CPU. Nothing is loaded yet; 0 threads leaves the number to LiteRT."""
     return LiteRtRunner(path, threads)
+
+
+def profile_on_cpu(
+    path: Path, threads: int, image: NDArray[np.float32], runs: int, scratch: Path
+) -> tuple[LayerTime, ...]:
+    """The time of each node on the CPU (see `Profiler`), with the kernels and threads of `on_cpu`."""
+    del scratch  # the profiler keeps its events in memory
+    with on_cpu(path, threads) as runner:
+        stored = runner.stored(image)
+    return layer_times(path, threads, stored, runs)
 
 
 class LiteRtRunner:
@@ -68,8 +81,12 @@ class LiteRtRunner:
         """(N, height, width, 3) preprocessed float32 → (N, classes) float32 logits."""
         return np.concatenate([self._infer_one(images[i : i + 1]) for i in range(len(images))])
 
+    def stored(self, image: NDArray[np.float32]) -> NDArray[Any]:
+        """(1, height, width, 3) preprocessed float32 as the file stores it."""
+        return quantized(image, self._input)
+
     def _infer_one(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        self._interpreter.set_tensor(self._input["index"], quantized(image, self._input))
+        self._interpreter.set_tensor(self._input["index"], self.stored(image))
         self._interpreter.invoke()
         return dequantized(self._interpreter.get_tensor(self._output["index"]), self._output)
 
@@ -93,3 +110,19 @@ def dequantized(stored: NDArray[Any], tensor: dict[str, Any]) -> NDArray[np.floa
     scale, zero_point = tensor["quantization"]
     values: NDArray[np.float32] = (stored.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
     return values
+
+
+RUNNERS = (
+    RunnerKind(
+        Runtime.LITERT.value,
+        Device.CPU,
+        (Format.TFLITE,),
+        "ai_edge_litert.interpreter",
+        "ai-edge-litert",
+        "litert",
+        on_cpu,
+        profiler=profile_on_cpu,
+        rank=30,
+        title="LiteRT",
+    ),
+)

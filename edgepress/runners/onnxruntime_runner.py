@@ -1,5 +1,6 @@
 """Runs an ONNX file with ONNX Runtime: on the CPU, with CUDA or with its TensorRT provider."""
 
+import tempfile
 from enum import Enum
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -8,12 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgepress.artifact import Device, Format, Runtime
 from edgepress.errors import InputError, MissingDeviceError, MissingRuntimeError
+from edgepress.runners.onnxruntime_profile import layer_times
+from edgepress.runners.runner import LayerTime, OpenRunner, Purpose, RunnerKind
 
 _CPU = "CPUExecutionProvider"
 _CUDA = "CUDAExecutionProvider"
 _TENSORRT = "TensorrtExecutionProvider"
 _ONLY_FATAL = 4
+_WARM_UPS = 3
+_REFUSED_FALLBACK = "fallback to CPU EP has been explicitly disabled"
 
 
 def on_cpu(path: Path, threads: int) -> "OnnxRuntimeRunner":
@@ -39,6 +45,13 @@ def on_cuda(path: Path, threads: int) -> "OnnxRuntimeRunner":
 def on_tensorrt(path: Path, threads: int) -> "OnnxRuntimeRunner":
     """A runner with the TensorRT provider: what it cannot place on the GPU is an error."""
     return OnnxRuntimeRunner(path, threads, [(_TENSORRT, {}), (_CUDA, {"use_tf32": "0"})])
+
+
+def profile_on_cpu(
+    path: Path, threads: int, image: NDArray[np.float32], runs: int, scratch: Path
+) -> tuple[LayerTime, ...]:
+    """The time of each node on the CPU (see `Profiler`), in a session with the settings of `on_cpu`."""
+    return on_cpu(path, threads).profiled(image, runs, scratch)
 
 
 class Graph(Enum):
@@ -67,6 +80,7 @@ class OnnxRuntimeRunner:
         self._threads = threads
         self._providers = providers
         self._graph = graph
+        self._trace: Path | None = None
         self._session: Any = None
         self._input = ""
 
@@ -76,7 +90,7 @@ class OnnxRuntimeRunner:
         Raises:
             MissingRuntimeError: onnxruntime is not installed.
             MissingDeviceError: This build of ONNX Runtime has not got the wanted provider.
-            InputError: The file is missing or damaged, or the wanted provider does not run it.
+            InputError: The file is missing or damaged, or the wanted provider does not run all of it.
         """
         try:
             import onnxruntime
@@ -106,6 +120,9 @@ class OnnxRuntimeRunner:
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
         options.log_severity_level = _ONLY_FATAL
+        if self._trace is not None:
+            options.enable_profiling = True
+            options.profile_file_prefix = str(self._trace)
         if self._graph is Graph.AS_WRITTEN:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
             options.add_session_config_entry("session.disable_quant_qdq", "1")
@@ -115,6 +132,11 @@ class OnnxRuntimeRunner:
             return onnxruntime.InferenceSession(str(self._path), options, providers=self._providers)
         except _load_errors() as error:
             reason = " ".join(str(error).split())
+            if _REFUSED_FALLBACK in reason:
+                raise InputError(
+                    f"{self._providers[0][0]} cannot run all of {self._path}, and the CPU may not help out: "
+                    "its time would count as this device's. Check the driver and the provider's libraries."
+                ) from error
             raise InputError(
                 f"ONNX Runtime cannot load {self._path}: {reason}. Make the file anew."
             ) from error
@@ -132,6 +154,32 @@ class OnnxRuntimeRunner:
         logits = self._session.run(None, {self._input: images})[0]
         return np.asarray(logits, np.float32)
 
+    def profiled(self, image: NDArray[np.float32], runs: int, scratch: Path) -> tuple[LayerTime, ...]:
+        """Open the file with ONNX Runtime's profiler on, run it, and close it again.
+
+        Its trace is written to `scratch`, and removed. On a GPU it would hold when a kernel was launched, not
+        how long it ran, so only the CPU's runner offers it.
+
+        Args:
+            image: (1, height, width, 3) preprocessed float32.
+            runs: Inferences that count, after a few that do not.
+            scratch: A folder.
+
+        Raises:
+            MissingRuntimeError: onnxruntime is not installed.
+            MissingDeviceError: See `__enter__`.
+            InputError: See `__enter__`.
+        """
+        with tempfile.TemporaryDirectory(dir=scratch) as folder:
+            self._trace = Path(folder) / "onnxruntime"
+            try:
+                with self:
+                    for _ in range(_WARM_UPS + runs):
+                        self.infer(image)
+                    return layer_times(Path(self._session.end_profiling()), runs)
+            finally:
+                self._trace = None
+
 
 def _load_errors() -> tuple[type[Exception], ...]:
     """What a session raises for a file that it cannot take. They share no base but Exception."""
@@ -148,3 +196,36 @@ def _load_errors() -> tuple[type[Exception], ...]:
         state.NotImplemented,
         state.RuntimeException,
     )
+
+
+_TITLES = {
+    Runtime.ONNXRUNTIME: "ONNX Runtime",
+    Runtime.ONNXRUNTIME_EMULATION: "ONNX Runtime emulating TensorRT",
+    Runtime.ONNXRUNTIME_CUDA: "ONNX Runtime with CUDA",
+    Runtime.ONNXRUNTIME_TENSORRT: "ONNX Runtime with TensorRT",
+}
+
+
+def _kind(runtime: Runtime, device: Device, opener: OpenRunner, *places: str, **more: Any) -> RunnerKind:
+    return RunnerKind(
+        name=runtime.value,
+        device=device,
+        formats=(Format.ONNX,),
+        package="onnxruntime",
+        distribution="onnxruntime" if device is Device.CPU else "onnxruntime-gpu",
+        extra="onnxruntime",
+        open=opener,
+        places=places,
+        title=_TITLES[runtime],
+        **more,
+    )
+
+
+RUNNERS = (
+    _kind(Runtime.ONNXRUNTIME, Device.CPU, on_cpu, _CPU, rank=20, profiler=profile_on_cpu),
+    _kind(
+        Runtime.ONNXRUNTIME_EMULATION, Device.CPU, emulation_on_cpu, _CPU, rank=21, purpose=Purpose.ACCURACY
+    ),
+    _kind(Runtime.ONNXRUNTIME_CUDA, Device.CUDA, on_cuda, _CUDA, rank=22),
+    _kind(Runtime.ONNXRUNTIME_TENSORRT, Device.CUDA, on_tensorrt, _TENSORRT, _CUDA, rank=23),
+)

@@ -1,6 +1,15 @@
-"""The seam between edgepress and a runtime."""
+"""The seam between edgepress and a runtime: what a runner does, and what a runner's file says of it.
 
+A runtime is one file, `edgepress/runners/NAME_runner.py`, with a tuple `RUNNERS`. It is found by its name:
+nothing else needs to know of it (docs/adding-a-runner.md adds one).
+"""
+
+import importlib
+import pkgutil
 from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
@@ -8,8 +17,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edgepress.artifact import Device, Runtime
+from edgepress.artifact import Artifact, Device, Format, Precision
 from edgepress.errors import InputError
+
+_SUFFIX = "_runner"
 
 
 class Runner(Protocol):
@@ -44,26 +55,126 @@ OpenRunner = Callable[[Path, int], Runner]
 """(artifact path, threads) → a runner that has not loaded anything yet."""
 
 
-def runner_for(runtime: Runtime, device: Device) -> OpenRunner:
-    """The runner of a runtime on a device. Imports no framework.
+@dataclass(frozen=True)
+class LayerTime:
+    """What the runtime's own profiler says of one node that it ran.
+
+    Attributes:
+        name: Of the node, as the runtime calls it; fused nodes have one name.
+        operator: Of the node, as the runtime calls it.
+        place: Execution provider or delegate that ran it, e.g. "CPUExecutionProvider", "XNNPACK".
+        precision: Of the numbers that it computes with; None where the profiler does not tell.
+        duration_ns: Of one inference: the median over the profiled ones.
+    """
+
+    name: str
+    operator: str
+    place: str
+    precision: Precision | None
+    duration_ns: float
+
+
+Profiler = Callable[[Path, int, NDArray[np.float32], int, Path], tuple[LayerTime, ...]]
+"""(artifact path, threads, one preprocessed image, inferences, scratch folder) → nodes in their order.
+
+Slows the runtime down, so it is a pass of its own. Raises MissingRuntimeError or InputError.
+"""
+
+
+class Purpose(Enum):
+    """What the numbers of a runner are good for."""
+
+    LATENCY_AND_ACCURACY = "latency and accuracy"
+    ACCURACY = "accuracy"  # the logits of another runtime, never its speed
+
+
+@dataclass(frozen=True)
+class RunnerKind:
+    """What a runner's file says of a runner.
+
+    Attributes:
+        name: On the command line and in results.json.
+        device: Where it runs.
+        formats: That it can load.
+        package: That it imports, e.g. "ai_edge_litert.interpreter".
+        distribution: That brings it, e.g. "ai-edge-litert"; its version is recorded.
+        extra: Of edgepress, that installs it.
+        open: Makes a runner.
+        places: What `LayerTime.place` may be, e.g. "CPUExecutionProvider"; empty where any is right.
+        profiler: Times each node; None where the runtime has no profiler that can be asked.
+        purpose: What its numbers are good for.
+        rank: The lowest rank whose FP32 artifact can run is the reference of accuracy.
+        title: As its makers write it, e.g. "ONNX Runtime"; empty for its `name`.
+    """
+
+    name: str
+    device: Device
+    formats: tuple[Format, ...]
+    package: str
+    distribution: str
+    extra: str
+    open: OpenRunner
+    places: tuple[str, ...] = ()
+    profiler: Profiler | None = None
+    purpose: Purpose = Purpose.LATENCY_AND_ACCURACY
+    rank: int = 100
+    title: str = ""
+
+    def is_made_for(self, artifact: Artifact) -> bool:
+        """Whether the artifact was made for this runner (others of its format can run, too, if asked)."""
+        made_for = {runtime.value for runtime in artifact.runtimes}
+        return artifact.format in self.formats and self.name in made_for
+
+
+@lru_cache(maxsize=1)
+def runner_kinds() -> tuple[RunnerKind, ...]:
+    """Every runner that a file in edgepress/runners declares, by rank. Imports no framework."""
+    from edgepress import runners
+
+    names = sorted(module.name for module in pkgutil.iter_modules(runners.__path__))
+    files = [f"{runners.__name__}.{name}" for name in names if name.endswith(_SUFFIX)]
+    found: list[RunnerKind] = [kind for file in files for kind in importlib.import_module(file).RUNNERS]
+    return tuple(sorted(found, key=lambda kind: kind.rank))
+
+
+def runner_names() -> tuple[str, ...]:
+    """Their names, each once."""
+    return tuple(dict.fromkeys(kind.name for kind in runner_kinds()))
+
+
+def runner_kind(name: str, device: Device) -> RunnerKind:
+    """The runner of a name (`Runtime` or text) on a device.
+
+    Raises:
+        InputError: There is none.
+    """
+    plain = name.value if isinstance(name, Enum) else name
+    for kind in runner_kinds():
+        if (kind.name, kind.device) == (plain, device):
+            return kind
+    known = ", ".join(f"{kind.name} on {kind.device.value}" for kind in runner_kinds())
+    raise InputError(
+        f"edgepress has no runner for {plain} on {device.value}. Choose another --device or runner: {known}."
+    )
+
+
+def runner_for(name: str, device: Device) -> OpenRunner:
+    """What opens an artifact with the runner of a name on a device.
 
     Raises:
         InputError: There is no runner for this pair.
     """
-    from edgepress.runners import litert_runner, onnxruntime_runner, tensorflow_runner
+    return runner_kind(name, device).open
 
-    runners: dict[tuple[Runtime, Device], OpenRunner] = {
-        (Runtime.TENSORFLOW, Device.CPU): tensorflow_runner.on_cpu,
-        (Runtime.TENSORFLOW, Device.CUDA): tensorflow_runner.on_cuda,
-        (Runtime.ONNXRUNTIME, Device.CPU): onnxruntime_runner.on_cpu,
-        (Runtime.ONNXRUNTIME_EMULATION, Device.CPU): onnxruntime_runner.emulation_on_cpu,
-        (Runtime.ONNXRUNTIME_CUDA, Device.CUDA): onnxruntime_runner.on_cuda,
-        (Runtime.ONNXRUNTIME_TENSORRT, Device.CUDA): onnxruntime_runner.on_tensorrt,
-        (Runtime.LITERT, Device.CPU): litert_runner.on_cpu,
-    }
-    found = runners.get((runtime, device))
-    if found is None:
-        raise InputError(
-            f"edgepress has no runner for {runtime.value} on {device.value} yet. Choose another --device."
-        )
-    return found
+
+def places_of(name: str, device: Device) -> tuple[str, ...]:
+    """`RunnerKind.places` of a runner; empty for one that this version does not know."""
+    for kind in runner_kinds():
+        if (kind.name, kind.device) == (name, device):
+            return kind.places
+    return ()
+
+
+def title_of(name: str) -> str:
+    """`RunnerKind.title` of a runner; the name itself of one that this version does not know."""
+    return next((kind.title for kind in runner_kinds() if kind.name == name and kind.title), name)

@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgepress.artifact import Device
+from edgepress.artifact import Device, Format, Runtime
 from edgepress.errors import InputError, MissingDeviceError, MissingRuntimeError
+from edgepress.runners.runner import LayerTime, RunnerKind
+from edgepress.runners.tensorflow_profile import layer_times
 
 _SIGNATURE = "serve"
 _OUTPUT = "logits"
@@ -25,6 +27,16 @@ def on_cpu(path: Path, threads: int) -> "TensorFlowRunner":
 def on_cuda(path: Path, threads: int) -> "TensorFlowRunner":
     """A runner on the first CUDA device, TF32 off. Nothing is loaded yet."""
     return TensorFlowRunner(path, threads, Device.CUDA)
+
+
+def profile_on_cpu(
+    path: Path, threads: int, image: NDArray[np.float32], runs: int, scratch: Path
+) -> tuple[LayerTime, ...]:
+    """The time of each node on the CPU (see `Profiler`)."""
+    del scratch  # the trace stays in memory
+    with on_cpu(path, threads):
+        import tensorflow
+    return layer_times(tensorflow, path, threads, (_SIGNATURE, _OUTPUT), image, runs)
 
 
 class TensorFlowRunner:
@@ -132,3 +144,24 @@ def _hide_gpus(tensorflow: ModuleType) -> None:
         raise InputError(
             "TensorFlow uses the GPU in this process already. Open the CPU runner in a fresh process."
         ) from error
+
+
+RUNNERS = tuple(
+    RunnerKind(
+        Runtime.TENSORFLOW.value,
+        device,
+        (Format.SAVED_MODEL,),
+        "tensorflow",
+        "tensorflow",
+        "keras",
+        opener,
+        places=places,
+        profiler=profiler,
+        rank=10,
+        title="TensorFlow",
+    )
+    for device, opener, places, profiler in (
+        (Device.CPU, on_cpu, ("/CPU:0",), profile_on_cpu),
+        (Device.CUDA, on_cuda, ("/GPU:0",), None),  # the trace times the launch of a kernel there
+    )
+)

@@ -1,5 +1,6 @@
 """A folder with tiny artifacts and a hand-made manifest, and a plan that takes no time."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,10 @@ from numpy.typing import NDArray
 from benchmark.latency import Extent
 from benchmark.measurement import Results
 from benchmark.plan import QUICK, Plan
-from benchmark.stage import BenchmarkRequest, benchmark_folder
+from benchmark.preflight import Finding, Fitness
+from benchmark.preparation import BenchmarkRequest
+from benchmark.roofline import Ceilings, GemmRate
+from benchmark.stage import benchmark_folder
 from edgepress.artifact import Artifact, Device, Format, Precision, Runtime, TensorSpec
 from edgepress.files import sha256_of_path
 from edgepress.manifest import Activation, Manifest, ModelCard
@@ -137,6 +141,25 @@ def make_tiny(parent: Path) -> Path:
     return folder
 
 
+KNOWN_CEILINGS = Ceilings(
+    threads=1,
+    gemm=(GemmRate(Precision.FP32, 50e9, "a BLAS", 1024), GemmRate(Precision.INT8, 200e9, "a BLAS", 1024)),
+    read_bytes_per_s=10e9,
+    copy_bytes_per_s=8e9,
+    last_level_cache_bytes=None,
+    notes=("not measured: a test's",),
+)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def known_machine() -> Iterator[None]:
+    """The stage looks at the machine for seconds; here it is told what there is (test_ceilings.py looks)."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("benchmark.station.measured_ceilings", lambda threads, device: KNOWN_CEILINGS)
+        patch.setattr("benchmark.station.findings", lambda device: (Finding("load", "0 %", Fitness.FINE),))
+        yield
+
+
 @pytest.fixture
 def tiny_folder(tmp_path: Path) -> Path:
     """See `make_tiny`."""
@@ -149,21 +172,29 @@ def tiny_data(tiny_folder: Path) -> str:
     return str(tiny_folder.parent / "data.npz")
 
 
-TINY_PLAN = replace(QUICK, warm_up=Extent(MS, 2), pairs=3, settle=Extent(0, 1), block=Extent(2 * MS, 5))
+TINY_PLAN = replace(
+    QUICK,
+    restarts=2,
+    profiled_runs=2,
+    warm_up=Extent(MS, 2),
+    pairs=3,
+    settle=Extent(0, 1),
+    block=Extent(2 * MS, 5),
+)
 
 
 @pytest.fixture
 def tiny_plan(monkeypatch: pytest.MonkeyPatch) -> Plan:
     """3 pairs of 2 ms; also what `quick` means in the stage."""
-    monkeypatch.setattr("benchmark.stage.QUICK", TINY_PLAN)
+    monkeypatch.setattr("benchmark.preparation.QUICK", TINY_PLAN)
     return TINY_PLAN
 
 
 @pytest.fixture(scope="session")
-def measured_tiny(tmp_path_factory: pytest.TempPathFactory) -> Results:
+def measured_tiny(known_machine: None, tmp_path_factory: pytest.TempPathFactory) -> Results:
     """All rows of the tiny folder, measured once: for what is computed from results."""
     folder = make_tiny(tmp_path_factory.mktemp("measured"))
     data = str(folder.parent / "data.npz")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("benchmark.stage.QUICK", TINY_PLAN)
+        patch.setattr("benchmark.preparation.QUICK", TINY_PLAN)
         return benchmark_folder(BenchmarkRequest(folder, Device.CPU, None, data, quick=True, threads=1))

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from benchmark.changes import Change, Course, Quantity, Tolerance, changes_of, results_at
-from benchmark.measurement import RESULTS, Result, Results, State, Status, Verdict
+from benchmark.measurement import RESULTS, Result, Results, Status
 from benchmark.plan import FULL
+from benchmark.quantities import State, Verdict
 from edgepress.errors import InputError, NotComparableError
 
 
@@ -135,6 +136,23 @@ def test_a_time_that_changed_in_a_disturbed_run_is_unsure_and_not_worse(results:
     assert time.bucket == "≥ 2×, but NEW is unstable: other processes took 45% of the CPU"
 
 
+def test_logits_that_are_not_identical_any_more_are_worse(results: Results) -> None:
+    def identical(row: Result) -> Result:
+        assert row.accuracy is not None
+        return replace(row, accuracy=replace(row.accuracy, logits_identical=True, logit_snr_db=None))
+
+    def near(row: Result) -> Result:
+        assert row.accuracy is not None
+        return replace(row, accuracy=replace(row.accuracy, logits_identical=False, logit_snr_db=90.0))
+
+    old, new = with_int8(results, identical), with_int8(results, near)
+    (change,) = told(old, new)
+    assert (change.course, change.quantity) == (Course.WORSE, Quantity.SNR)
+    assert (change.old, change.new, change.bucket) == (None, 90.0, "identical to FP32's logits before")
+    assert told(new, old)[0].course is Course.BETTER
+    assert told(old, old) == []
+
+
 def test_a_row_that_ran_and_does_not_any_more_is_gone(results: Results) -> None:
     def crash(row: Result) -> Result:
         return replace(row, status=Status.FAILED, reason="it crashed", latency=None, accuracy=None)
@@ -155,6 +173,10 @@ def test_a_row_that_ran_and_does_not_any_more_is_gone(results: Results) -> None:
         (lambda r: machine(r, cores=64), "the machine's cores"),
         (lambda r: replace(r, model=replace(r.model, name="other")), "the model is 'tiny' in OLD"),
         (lambda r: replace(r, boundary="pictures to labels"), "the boundary of the stopwatch"),
+        (
+            lambda r: replace(r, data=replace(r.data, preprocessing={"mode": "caffe"})),
+            "their preprocessing is .*'tf'.* in OLD and .*'caffe'.* in NEW",
+        ),
         (lambda r: replace(r, plan=FULL), "the protocol is 'quick' in OLD and 'full' in NEW"),
         (lambda r: replace(r, plan=replace(r.plan, pairs=99)), "differ in how much they measured"),
         (lambda r: replace(r, data=replace(r.data, fingerprint="0" * 64)), "the set of pictures"),

@@ -3,7 +3,8 @@ from dataclasses import replace
 import pytest
 
 from benchmark.comparisons import with_comparisons
-from benchmark.measurement import Basis, Result, Results, Speedup, State
+from benchmark.measurement import Result, Results
+from benchmark.quantities import Basis, Speedup, State
 from edgepress.machine import Isa
 
 
@@ -15,7 +16,7 @@ def rows(measured_tiny: Results) -> dict[str, Result]:
 
 def speedup(*ratios: float) -> Speedup:
     middle = sorted(ratios)[len(ratios) // 2]
-    return Speedup(middle, (min(ratios), max(ratios)), "onnx-fp32", Basis.PAIRED, ratios)
+    return Speedup(middle, (min(ratios), max(ratios)), "onnx-fp32", Basis.PAIRED, ratios, (len(ratios),))
 
 
 def compared(rows: dict[str, Result], fp16: Speedup, int8: Speedup, isa: Isa = Isa.X86_VNNI) -> Result:

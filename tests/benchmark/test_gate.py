@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from benchmark.gate import checks_of, requirement_of
-from benchmark.measurement import Basis, Result, Results, Speedup, State, Status, Verdict
+from benchmark.measurement import Result, Results, Status
+from benchmark.quantities import Basis, Profile, Speedup, State, Throughput, Verdict
 from edgepress.errors import InputError
 
 VALID = Verdict(State.VALID, ())
@@ -26,7 +27,7 @@ def _known(row: Result) -> Result:
     assert row.latency is not None
     return replace(
         row,
-        speedup=Speedup(1.9, (1.8, 2.0), "onnx-fp32", Basis.PAIRED, (1.9,)),
+        speedup=Speedup(1.9, (1.8, 2.0), "onnx-fp32", Basis.PAIRED, (1.9,), (1,)),
         accuracy=replace(row.accuracy, top1=0.745, agreement=0.9, logit_snr_db=30.0),
         latency=replace(row.latency, p99_ns=None, percentile_note="p99 needs 662 samples, and there are 70"),
         size_bytes=2_000_000,
@@ -72,6 +73,7 @@ def test_checks_of_says_what_was_found(results: Results) -> None:
         ("artifact=onnx-int8 runner=onnxruntime: p99_ms<=1e9", r"p99_ms is not known \(.*p99 needs 662"),
         ("device=cuda: speedup>=1", "no row that this means ran .*no CUDA device"),
         ("artifact=nothing: speedup>=1", "no row that this means ran .no row is of this kind"),
+        ("artifact=onnx-int8 runner=onnxruntime: images_per_s>=1", "images_per_s is not known"),
         ("format=engine: size_mb<=1", "no row that this means ran"),
     ],
 )
@@ -80,6 +82,21 @@ def test_what_is_not_known_does_not_hold(results: Results, text: str, finding: s
     assert not check.passed
     assert check.value is None
     assert re.search(finding, check.finding), check.finding
+
+
+def test_what_ran_in_int8_can_be_held(results: Results) -> None:
+    """MACs by the file, time by the profiler, memory and throughput by their own passes."""
+    assert held(results, "artifact=onnx-int8 runner=onnxruntime: int8_macs>=99") == [True]
+    profile = Profile(2, (), {}, {}, {"int8": 0.75, "fp32": 0.25})
+    fast = Throughput(8, (1,), 900.0, None, None)
+    slow = Throughput(1, (1,), 400.0, None, None)
+    rows = tuple(
+        replace(row, profile=profile, offline=(slow, fast)) if row.latency else row for row in results.results
+    )
+    known = replace(results, results=rows)
+    row = "artifact=onnx-int8 runner=onnxruntime: "
+    assert held(known, f"{row}int8_time>=75, int8_time>75") == [True, False]
+    assert held(known, f"{row}images_per_s>=900, loaded_mb<=1000, device_mb<=1") == [True, True, False]
 
 
 def test_a_time_of_an_unstable_row_does_not_hold_but_its_accuracy_may(results: Results) -> None:

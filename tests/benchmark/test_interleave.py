@@ -38,8 +38,9 @@ class Watched(WorkerProcess):
         return self
 
     def ask(self, request: Any, reply: Any, patience_s: float = 60) -> Any:
-        if isinstance(request, Block) and len(self.members) == 2:
-            others = [member for member in self.members if member is not self]
+        pair = self.members[-2:]
+        if isinstance(request, Block) and len(self.members) % 2 == 0 and self in pair:
+            others = [member for member in pair if member is not self]
             states = [Path(f"/proc/{m.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] for m in others]
             assert states == ["T"]
             self.order.append(self.members.index(self))
@@ -54,19 +55,26 @@ def test_measure_alternates_and_stops_the_idle_process(
     runs = measure(subjects, images, tiny_plan, seed=0)
     assert len(runs) == 2
     for run in runs:
-        assert len(run.blocks_ns) == tiny_plan.pairs
+        assert run.restart_counts == (tiny_plan.pairs,) * tiny_plan.restarts
+        assert len(run.blocks_ns) == tiny_plan.pairs * tiny_plan.restarts
         assert all(len(block) >= tiny_plan.block.count for block in run.blocks_ns)
         assert run.warm_up_count >= tiny_plan.warm_up.count
         assert run.load_ns > 0
-        assert run.residence.peak_rss_bytes
-    warm_up, *blocks = Watched.order
-    assert warm_up == 1
-    assert [sorted(blocks[i : i + 2]) for i in range(0, len(blocks), 2)] == [[0, 1]] * tiny_plan.pairs
+        assert run.occupied.residence.peak_rss_bytes
+        assert run.loaded.rss_bytes
+    size = 1 + 2 * tiny_plan.pairs
+    restarts = [Watched.order[i : i + size] for i in range(0, len(Watched.order), size)]
+    assert len(restarts) == tiny_plan.restarts
+    assert len({member.pid for member in Watched.members}) == 2 * tiny_plan.restarts
+    for number, (warm_up, *blocks) in enumerate(restarts):
+        fresh = [2 * number, 2 * number + 1]
+        assert warm_up == fresh[1]
+        assert [sorted(blocks[i : i + 2]) for i in range(0, len(blocks), 2)] == [fresh] * tiny_plan.pairs
 
 
 def test_measure_alone(subjects: list[Open], images: Path, tiny_plan: Plan) -> None:
     (run,) = measure(subjects[:1], images, tiny_plan, seed=0)
-    assert len(run.blocks_ns) == tiny_plan.pairs
+    assert len(run.blocks_ns) == tiny_plan.pairs * tiny_plan.restarts
     assert run.evidence == "CPUExecutionProvider"
 
 
@@ -82,8 +90,11 @@ def test_measure_leaves_no_process_when_one_fails(
     assert not any(Path(f"/proc/{member.pid}").exists() for member in Watched.members)
 
 
-def test_full_plan_supports_p90_and_both_have_enough_pairs() -> None:
-    assert FULL.pairs * FULL.block.count >= 64
-    assert FULL.pairs >= 12
-    assert QUICK.pairs >= 5
-    assert FULL.warm_up.duration_ns >= 200_000_000
+def test_full_plan_is_the_protocol() -> None:
+    """Warm-up of 0.2 s and 10 runs, steady state of 10 s and the 64 samples of p90, several processes."""
+    blocks = FULL.pairs * FULL.restarts
+    assert blocks * FULL.block.count >= 64
+    assert blocks * FULL.block.duration_ns >= 10_000_000_000
+    assert FULL.restarts >= 8
+    assert (FULL.warm_up.duration_ns, FULL.warm_up.count) == (200_000_000, 10)
+    assert QUICK.pairs * QUICK.restarts >= 5

@@ -2,15 +2,16 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.rows import NO_ENGINE_RUNNER, Purpose, rows_of, skip_reason
+from benchmark.rows import no_runner, rows_of, skip_reason
 from edgepress.artifact import Device, Runtime
 from edgepress.errors import InputError
 from edgepress.manifest import Manifest
+from edgepress.runners.runner import Purpose
 
 
 def test_rows_of_a_manifest(tiny_folder: Path) -> None:
     rows = rows_of(Manifest.load(tiny_folder), None)
-    found = [(row.artifact.id, row.runner.value, row.device.value) for row in rows]
+    found = [(row.artifact.id, row.runner, row.device.value) for row in rows]
     onnx = [("onnxruntime", "cpu"), ("onnxruntime-cuda", "cuda"), ("onnxruntime-tensorrt", "cuda")]
     assert found == [
         *((name, *place) for name in ("onnx-fp32", "onnx-wf16_af16", "onnx-int8") for place in onnx),
@@ -51,11 +52,11 @@ ABSENCE = "libcuda.so.1 not found: no NVIDIA driver"
         (Runtime.ONNXRUNTIME_CUDA, Device.CUDA, None, None),
         (Runtime.ONNXRUNTIME, Device.CUDA, None, "not asked for: --device cuda"),
         (Runtime.TENSORRT_RTX, Device.CPU, ABSENCE, f"no CUDA device ({ABSENCE})"),
-        (Runtime.TENSORRT_RTX, Device.CUDA, None, NO_ENGINE_RUNNER),
+        (Runtime.TENSORRT_RTX, Device.CUDA, None, no_runner("tensorrt-rtx")),
     ],
 )
 def test_skip_reason(
     tiny_folder: Path, runner: Runtime, asked: Device, absence: str | None, reason: str | None
 ) -> None:
-    row = next(row for row in rows_of(Manifest.load(tiny_folder), None) if row.runner is runner)
+    row = next(row for row in rows_of(Manifest.load(tiny_folder), None) if row.runner == runner)
     assert skip_reason(row, asked, absence) == reason

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 
 from benchmark import worker_process
-from benchmark.measurement import RESULTS, Basis, Results, State, Status
+from benchmark.measurement import RESULTS, Results, Status
 from benchmark.plan import Plan
+from benchmark.preparation import BenchmarkRequest
 from benchmark.protocol import Block
+from benchmark.quantities import Basis, State
 from benchmark.rows import ACCURACY_ONLY
-from benchmark.stage import BenchmarkRequest, benchmark_folder
+from benchmark.stage import benchmark_folder
 from edgepress.artifact import Device, Precision
 from edgepress.errors import InputError
 from edgepress.files import sha256_of_path
@@ -26,7 +28,7 @@ ABSENCE = "libcuda.so.1 not found: no NVIDIA driver"
 
 @pytest.fixture(autouse=True)
 def no_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmark.stage.cuda_device_absence", lambda: ABSENCE)
+    monkeypatch.setattr("benchmark.station.cuda_device_absence", lambda: ABSENCE)
 
 
 @pytest.fixture
@@ -46,8 +48,8 @@ def request_(tiny_folder: Path, tiny_data: str, tiny_plan: Plan) -> BenchmarkReq
 def test_benchmark_folder_measures_every_row(request_: BenchmarkRequest) -> None:
     told: list[tuple[int, int]] = []
     results = benchmark_folder(request_, lambda task, done, total: told.append((done, total)))
-    assert told[0] == (0, 5)
-    assert told[-1] == (5, 5)
+    assert told[0] == (0, 6)
+    assert told[-1] == (6, 6)
     assert not results.failed()
     ran = {row.artifact: row for row in results.results if row.status is Status.OK}
     assert list(ran) == ["onnx-fp32", "onnx-wf16_af16", "onnx-int8", "tensorrt-int8"]
@@ -76,7 +78,8 @@ def test_benchmark_folder_measures_every_row(request_: BenchmarkRequest) -> None
     assert int8.accuracy is not None
     assert int8.accuracy.logit_snr_db is not None
     assert int8.speedup is not None
-    assert len(int8.speedup.pair_ratios) == results.plan.pairs
+    assert len(int8.speedup.pair_ratios) == results.plan.pairs * results.plan.restarts
+    assert int8.speedup.restart_counts == (results.plan.pairs,) * results.plan.restarts
     assert int8.speedup_vs_fp16 is not None
     assert (int8.speedup_vs_fp16.against, int8.speedup_vs_fp16.basis) == ("onnx-wf16_af16", Basis.QUOTIENT)
     assert fp16.speedup_vs_fp16 is None
@@ -86,7 +89,7 @@ def test_benchmark_folder_measures_every_row(request_: BenchmarkRequest) -> None
 
 def test_benchmark_folder_gives_gpu_rows_a_reason(request_: BenchmarkRequest) -> None:
     results = benchmark_folder(replace(request_, variants=("onnx-fp32", "engine-sm86-int8")))
-    skipped = {(row.artifact, row.runner.value): row for row in results.results if row.device is Device.CUDA}
+    skipped = {(row.artifact, row.runner): row for row in results.results if row.device is Device.CUDA}
     assert set(skipped) == {
         ("onnx-fp32", "onnxruntime-cuda"),
         ("onnx-fp32", "onnxruntime-tensorrt"),
@@ -202,7 +205,7 @@ def test_a_killed_process_fails_its_row_only(
 
     def ask(self: Any, request: Any, *rest: Any) -> Any:
         # The second subject's warm-up belongs to the first row that has a partner: onnx-wf16_af16.
-        if isinstance(request, Block) and request.extent.count == 5 and len(victims) == 3:
+        if isinstance(request, Block) and request.extent.count == 5 and len(victims) == 6:
             os.kill(self.pid, signal.SIGKILL)
         victims.extend([self.pid] if isinstance(request, Block) and request.extent.count == 5 else [])
         return real(self, request, *rest)
@@ -248,8 +251,8 @@ def test_a_picture_that_cannot_be_read_stops_the_run(request_: BenchmarkRequest,
     [
         (None, "No results.json in"),
         ("{", "cannot be read"),
-        ('{"schema_version": 99}', "schema version 99, wanted 2"),
-        ('{"schema_version": 2}', "is damaged .*missing or unknown fields"),
+        ('{"schema_version": 99}', "schema version 99, wanted 3"),
+        ('{"schema_version": 3}', "is damaged .*missing or unknown fields"),
     ],
 )
 def test_load_refuses_a_damaged_file(tmp_path: Path, content: str | None, message: str) -> None:

@@ -2,11 +2,12 @@ from dataclasses import replace
 
 import pytest
 
-from benchmark.measurement import Basis, Latency, Result, Results, Speedup, State, Status
+from benchmark.measurement import Result, Results, Status
+from benchmark.quantities import Basis, Latency, Speedup, State
 from benchmark.verdict import verdict_of
 from edgepress.artifact import Precision
 
-STEADY = Speedup(2.0, (1.98, 2.02), "onnx-fp32", Basis.PAIRED, (2.0,))
+STEADY = Speedup(2.0, (1.98, 2.02), "onnx-fp32", Basis.PAIRED, (2.0,), (1,))
 
 
 @pytest.fixture

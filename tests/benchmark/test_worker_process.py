@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from benchmark.latency import Extent
-from benchmark.memory import Residence
 from benchmark.protocol import (
     Block,
     FailureKind,
     First,
     Memory,
+    Occupied,
     Open,
     Opened,
     Prepare,
@@ -55,21 +55,22 @@ def test_ask_measures_a_real_artifact(tiny_folder: Path, tmp_path: Path) -> None
 
     np.save(tmp_path / "input.npy", np.zeros((1, 8, 8, 3), np.float32))
     with WorkerProcess() as process:
-        prepared = process.ask(Prepare(Runtime.ONNXRUNTIME), Prepared)
+        prepared = process.ask(Prepare(Runtime.ONNXRUNTIME, Device.CPU), Prepared)
         opened = process.ask(
             Open(Runtime.ONNXRUNTIME, Device.CPU, str(tiny_folder / "onnx-fp32.onnx"), 1), Opened
         )
         first = process.ask(First(str(tmp_path / "input.npy")), Timed)
         samples = process.ask(Block(Extent(0, 1), Extent(MS, 20)), Samples)
-        memory = process.ask(Memory(), Residence)
+        memory = process.ask(Memory(), Occupied)
     assert opened.evidence == "CPUExecutionProvider"
     assert opened.load_ns > 0
     assert first.duration_ns > 0
     assert len(samples.samples_ns) >= 20
     assert sum(samples.samples_ns) <= 60_000 * MS
-    assert prepared.rss_bytes is not None
-    assert memory.peak_rss_bytes is not None
-    assert memory.peak_rss_bytes >= prepared.rss_bytes
+    assert prepared.residence.rss_bytes is not None
+    assert memory.residence.peak_rss_bytes is not None
+    assert memory.residence.peak_rss_bytes >= prepared.residence.rss_bytes
+    assert memory.device_used_bytes is None
 
 
 NOISE = """
@@ -88,8 +89,8 @@ worker.main()
 
 def test_ask_is_not_disturbed_by_what_frameworks_print() -> None:
     with WorkerProcess(python(NOISE)) as process:
-        assert process.ask(Memory(), Residence).rss_bytes
-        assert process.ask(Memory(), Residence).rss_bytes
+        assert process.ask(Memory(), Occupied).residence.rss_bytes
+        assert process.ask(Memory(), Occupied).residence.rss_bytes
 
 
 def test_ask_gives_an_input_error_of_the_worker_and_goes_on(tmp_path: Path) -> None:
@@ -99,7 +100,7 @@ def test_ask_gives_an_input_error_of_the_worker_and_goes_on(tmp_path: Path) -> N
         assert caught.value.failure.kind is FailureKind.INPUT
         with pytest.raises(WorkerError, match="wanted `Open` before"):
             process.ask(Block(Extent(0, 1), Extent(0, 1)), Samples)
-        assert process.ask(Memory(), Residence).rss_bytes
+        assert process.ask(Memory(), Occupied).residence.rss_bytes
 
 
 def test_ask_says_that_a_provider_is_missing(tiny_folder: Path) -> None:
@@ -122,39 +123,39 @@ def test_ask_tells_how_the_process_ended() -> None:
         WorkerProcess(crash) as process,
         pytest.raises(WorkerError, match="exit code 1: .*no luck") as caught,
     ):
-        process.ask(Memory(), Residence)
+        process.ask(Memory(), Occupied)
     assert caught.value.failure.kind is FailureKind.CRASH
 
 
 def test_ask_tells_which_signal_ended_the_process() -> None:
     with WorkerProcess() as process:
-        process.ask(Memory(), Residence)
+        process.ask(Memory(), Occupied)
         os.kill(process.pid, signal.SIGKILL)
         with pytest.raises(WorkerError, match=r"ended by SIGKILL \(out of memory\?\)"):
-            process.ask(Memory(), Residence)
+            process.ask(Memory(), Occupied)
 
 
 def test_ask_loses_patience() -> None:
     silent = python("import time; time.sleep(60)")
     with WorkerProcess(silent) as process, pytest.raises(WorkerError, match="no answer to Memory") as caught:
-        process.ask(Memory(), Residence, patience_s=0.2)
+        process.ask(Memory(), Occupied, patience_s=0.2)
     assert caught.value.failure.kind is FailureKind.TIMEOUT
 
 
 def test_pause_stops_the_process_and_resume_lets_it_answer() -> None:
     with WorkerProcess() as process:
-        process.ask(Memory(), Residence)
+        process.ask(Memory(), Occupied)
         process.pause()
         assert state_of(process.pid) == "T"
         with pytest.raises(WorkerError, match="no answer"):
-            process.ask(Memory(), Residence, patience_s=0.2)
+            process.ask(Memory(), Occupied, patience_s=0.2)
         process.resume()
-        assert process.ask(Memory(), Residence).rss_bytes
+        assert process.ask(Memory(), Occupied).residence.rss_bytes
 
 
 def test_exit_ends_a_stopped_process() -> None:
     with pytest.raises(KeyboardInterrupt), WorkerProcess() as process:
-        process.ask(Memory(), Residence)
+        process.ask(Memory(), Occupied)
         process.pause()
         raise KeyboardInterrupt
     assert state_of(process.pid) == ""
@@ -164,11 +165,10 @@ def test_exit_ends_a_stopped_process() -> None:
 def test_a_stopped_process_does_not_outlive_a_killed_parent() -> None:
     code = (
         "import time\n"
-        "from benchmark.memory import Residence\n"
-        "from benchmark.protocol import Memory\n"
+        "from benchmark.protocol import Memory, Occupied\n"
         "from benchmark.worker_process import WorkerProcess\n"
         "with WorkerProcess() as process:\n"
-        "    process.ask(Memory(), Residence)\n"
+        "    process.ask(Memory(), Occupied)\n"
         "    process.pause()\n"
         "    print(process.pid, flush=True)\n"
         "    time.sleep(60)\n"

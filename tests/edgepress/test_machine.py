@@ -1,7 +1,10 @@
+import os
+from pathlib import Path
+
 import pytest
 
 from edgepress.errors import InputError
-from edgepress.machine import Isa, isa_of, this_machine
+from edgepress.machine import Isa, isa_of, this_machine, usable_cores
 from edgepress.target import target_names, target_of
 
 
@@ -19,6 +22,28 @@ from edgepress.target import target_names, target_of
 )
 def test_isa_of_follows_the_flags(architecture: str, flags: set[str], isa: Isa) -> None:
     assert isa_of(architecture, frozenset(flags)) is isa
+
+
+@pytest.mark.parametrize(
+    ("quota", "cores"),
+    [
+        (None, 4),
+        ("max 100000", 4),
+        ("800000 100000", 4),
+        ("200000 100000", 2),
+        ("150000 100000", 2),  # two threads can use a core and a half, one cannot
+        ("10000 100000", 1),
+        ("nonsense", 4),
+    ],
+)
+def test_usable_cores_keeps_to_the_quota_of_the_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quota: str | None, cores: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 2, 4, 6}, raising=False)
+    if quota is not None:
+        (tmp_path / "sys/fs/cgroup").mkdir(parents=True)
+        (tmp_path / "sys/fs/cgroup/cpu.max").write_text(quota + "\n")
+    assert usable_cores(tmp_path) == cores
 
 
 def test_this_machine_describes_itself() -> None:

@@ -5,12 +5,13 @@ import pytest
 
 from edgepress.metrics import (
     agreement,
+    grouped_ci95,
     logit_snr_db,
     mcnemar_p,
     mean_kl_nats,
     median_ci95,
-    median_with_ci95,
     minimum_samples,
+    resampled_medians,
     resolvable_share,
     top_k_accuracy,
     wilson_ci95,
@@ -58,12 +59,43 @@ def test_mcnemar_p_of_known_tables() -> None:
     assert mcnemar_p(right, wrong) == pytest.approx(2 / 1024)
 
 
-def test_median_with_ci95_covers_the_median_and_repeats() -> None:
+def test_resampled_medians_of_one_group_are_efrons() -> None:
     values = np.random.default_rng(0).normal(2, 0.1, 50)
-    median, (low, high) = median_with_ci95(values, seed=1)
-    assert low < median < high
+    draws = resampled_medians(values, [50], seed=1)
+    low, high = grouped_ci95(draws, 1)
+    assert (low, high) == tuple(np.quantile(draws, [0.025, 0.975]))
+    assert low < np.median(values) < high
     assert high - low < 0.2
-    assert median_with_ci95(values, seed=1) == (median, (low, high))
+    assert np.array_equal(draws, resampled_medians(values, [50], seed=1))
+
+
+def test_resampled_medians_take_groups_of_any_size() -> None:
+    values = np.asarray([1.0, 1.0, 1.0, 2.0, 2.0])
+    draws = resampled_medians(values, [3, 2], seed=0)
+    assert set(draws) == {1.0, 2.0}
+
+
+@pytest.mark.parametrize(("between", "within"), [(0.0, 0.02), (0.01, 0.02), (0.01, 0.005)])
+def test_grouped_ci95_covers_what_it_says(between: float, within: float) -> None:
+    """Eight groups of three, 400 times: groups differ, and the true median is 1."""
+    rng = np.random.default_rng(7)
+    hits = 0
+    for seed in range(400):
+        values = 1 + rng.normal(0, between, (8, 1)) + rng.normal(0, within, (8, 3))
+        low, high = grouped_ci95(resampled_medians(values.ravel(), [3] * 8, seed, 1000), 8)
+        hits += low <= 1 <= high
+    assert hits / 400 >= 0.94
+
+
+def test_pairs_of_one_process_alone_would_not_cover_it() -> None:
+    """Why groups are drawn: the plain bootstrap takes pairs of one process for independent ones."""
+    rng = np.random.default_rng(7)
+    hits = 0
+    for seed in range(200):
+        values = 1 + rng.normal(0, 0.01, (8, 1)) + rng.normal(0, 0.005, (8, 3))
+        low, high = grouped_ci95(resampled_medians(values.ravel(), [24], seed, 1000), 1)
+        hits += low <= 1 <= high
+    assert hits / 200 < 0.85
 
 
 def test_minimum_samples_gives_mlperfs_figures() -> None:

@@ -12,7 +12,7 @@ from edgepress.artifact import Device, Runtime
 from edgepress.errors import InputError, MissingDeviceError, MissingRuntimeError
 from edgepress.runners import litert_runner, onnxruntime_runner, tensorflow_runner
 from edgepress.runners.litert_runner import dequantized, quantized
-from edgepress.runners.runner import OpenRunner, runner_for
+from edgepress.runners.runner import OpenRunner, runner_for, runner_kinds, title_of
 
 SIDE, CLASSES = 8, 4
 RNG = np.random.default_rng(7)
@@ -233,6 +233,12 @@ def test_onnxruntime_prints_nothing(files: Files, tmp_path: Path, capfd: pytest.
     with pytest.raises(InputError), onnxruntime_runner.on_cpu(tmp_path / "bad.onnx", 1):
         pass
     assert capfd.readouterr() == ("", "")
+
+
+def test_every_runner_has_a_title_and_an_unknown_one_its_name() -> None:
+    assert title_of("onnxruntime") == "ONNX Runtime"
+    assert title_of("nobody's") == "nobody's"
+    assert all(kind.title for kind in runner_kinds())
 
 
 def test_runner_for_knows_every_cpu_runtime_and_refuses_engines() -> None:

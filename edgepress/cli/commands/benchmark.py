@@ -14,7 +14,14 @@ from edgepress.record import to_json
 if TYPE_CHECKING:
     from benchmark.gate import Check, Requirement
 
+_BATCHES = (1, 2, 4, 8, 16)
+
 logger = logging.getLogger(__name__)
+
+
+def _batches(given: list[int] | None) -> tuple[int, ...]:
+    """None without --offline; a number of batches by default with it."""
+    return () if given is None else tuple(sorted(set(given))) or _BATCHES
 
 
 def _requirement(text: str) -> "Requirement":
@@ -39,6 +46,27 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--threads", type=count, metavar="N", help="threads of every runtime (default: all cores)")
     add("--limit", type=count, metavar="N", help="evaluate at most N pictures, drawn with --seed")
     add("--again", action="store_true", help="measure also what is up to date, e.g. unstable rows")
+    add(
+        "--runner",
+        dest="runners",
+        nargs="+",
+        metavar="NAME",
+        help="only these runners, and every version that they can load (default: those that it was made for)",
+    )
+    add(
+        "--offline",
+        nargs="*",
+        type=count,
+        metavar="BATCH",
+        help="also pictures a second in batches of this many (none given: 1 2 4 8 16)",
+    )
+    add("--host", metavar="USER@DEVICE", help="measure on this device over SSH (a key, no password)")
+    add(
+        "--host-python",
+        default="python3",
+        metavar="PATH",
+        help="Python there, 3.10 or later, with numpy and a runtime (default: python3)",
+    )
     add("--seed", type=seed, default=0, metavar="N", help="of order and drawing (default: 0)")
     add(
         "--require",
@@ -53,8 +81,10 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 def _run(arguments: argparse.Namespace, progress: Progress) -> Outcome:
     from benchmark.gate import checks_of
     from benchmark.measurement import RESULTS
-    from benchmark.report import refresh_report
-    from benchmark.stage import BenchmarkRequest, benchmark_folder
+    from benchmark.preparation import BenchmarkRequest
+    from benchmark.report.terminal import terminal_lines
+    from benchmark.report.writing import refresh_report
+    from benchmark.stage import benchmark_folder
 
     request = BenchmarkRequest(
         folder=arguments.folder,
@@ -66,19 +96,23 @@ def _run(arguments: argparse.Namespace, progress: Progress) -> Outcome:
         limit=arguments.limit,
         seed=arguments.seed,
         again=arguments.again,
+        runners=tuple(arguments.runners) if arguments.runners else None,
+        offline=_batches(arguments.offline),
+        host=arguments.host,
+        host_python=arguments.host_python,
     )
     results = benchmark_folder(request, progress)
     failed = results.failed()
     for row in failed:
-        logger.error("failed: %s on %s: %s", row.artifact, row.runner.value, row.reason)
+        logger.error("failed: %s on %s: %s", row.artifact, row.runner, row.reason)
     invalid = results.invalid()
     for row in invalid:
         reasons = "; ".join(row.verdict.reasons) if row.verdict else ""
-        logger.error("invalid: %s on %s: %s", row.artifact, row.runner.value, reasons)
+        logger.error("invalid: %s on %s: %s", row.artifact, row.runner, reasons)
     checks = checks_of(results, tuple(arguments.require))
     pages = [str(path) for path in refresh_report(request.folder)]
     return Outcome(
-        (*pages, *map(_line, checks)),
+        (*terminal_lines(results), "", *pages, *map(_line, checks)),
         {
             "results": str(request.folder / RESULTS),
             "reports": pages,
@@ -91,11 +125,7 @@ def _run(arguments: argparse.Namespace, progress: Progress) -> Outcome:
 
 
 def _line(check: "Check") -> str:
-    row = (
-        ""
-        if check.artifact is None or check.runner is None
-        else f"{check.artifact} on {check.runner.value}: "
-    )
+    row = "" if check.artifact is None or check.runner is None else f"{check.artifact} on {check.runner}: "
     return f"gate {'holds' if check.passed else 'FAILS'}: {row}{check.finding}"
 
 

@@ -50,7 +50,7 @@ def _run(arguments: argparse.Namespace, progress: Progress) -> Outcome:  # noqa:
 
 
 def _line(change: "Change") -> str:
-    row = f"{change.course.value:<6}  {change.artifact} on {change.runner.value}"
+    row = f"{change.course.value:<6}  {change.artifact} on {change.runner}"
     if change.old is None or change.new is None:
         return f"{row}: {change.bucket}"
     return f"{row}: {change.quantity.value} {change.old:.4g} → {change.new:.4g} ({change.bucket})"

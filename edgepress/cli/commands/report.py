@@ -12,10 +12,12 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace, progress: Progress) -> Outcome:  # noqa: ARG001  # one signature
-    from benchmark.report import write_report
+    from benchmark.measurement import Results
+    from benchmark.report.terminal import terminal_lines
+    from benchmark.report.writing import write_report
 
     pages = [str(path) for path in write_report(arguments.folder)]
-    return Outcome(tuple(pages), {"reports": pages})
+    return Outcome((*terminal_lines(Results.load(arguments.folder)), "", *pages), {"reports": pages})
 
 
 COMMAND = Command(

@@ -5,8 +5,14 @@ import io
 from collections.abc import Iterator
 
 from benchmark.measurement import Result, Results
+from benchmark.profile_summary import UNKNOWN
+from benchmark.report.memory import mapped_bytes
+from benchmark.report.roofline import floor_ns, intensity, macs_per_s
+from benchmark.report.throughput import best_throughput
 
 Cell = str | int | float | None
+
+_PRECISIONS = ("int8", "fp16", "fp32", UNKNOWN)
 
 
 def csv_text(results: Results) -> str:
@@ -31,7 +37,7 @@ def _cells(row: Result, results: Results) -> Iterator[tuple[str, Cell]]:
         ("precision", row.precision.value),
         ("promised", row.promised.value),
         ("recipe", row.recipe),
-        ("runner", row.runner.value),
+        ("runner", row.runner),
         ("device", row.device.value),
         ("threads", row.threads),
         ("batch", row.batch),
@@ -44,7 +50,12 @@ def _cells(row: Result, results: Results) -> Iterator[tuple[str, Cell]]:
         ("verdict", row.verdict.state.value if row.verdict else None),
         ("verdict_reasons", "; ".join(row.verdict.reasons) if row.verdict else None),
         ("size_bytes", row.size_bytes),
-        ("peak_rss_bytes", row.peak_rss_bytes),
+    )
+    yield from _memory(row)
+    yield from _throughput(row)
+    yield from _roofline(row)
+    yield from _what_ran(row)
+    yield from (
         ("warnings", "; ".join(row.warnings)),
         ("evidence", row.evidence),
         ("cpu", str(results.environment.machine["cpu"])),
@@ -62,6 +73,7 @@ def _times(row: Result) -> Iterator[tuple[str, Cell]]:
     yield "p99_ns", found.p99_ns if found else None
     yield "cv", found.cv if found else None
     yield "samples", len(found.samples_ns) if found else None
+    yield "restarts", len(found.restart_counts) if found else None
     yield "others_cpu", found.others_cpu if found else None
     yield "load_ns", found.load_ns if found else None
     yield "first_ns", found.first_ns if found else None
@@ -83,6 +95,46 @@ def _accuracy(row: Result) -> Iterator[tuple[str, Cell]]:
     yield "logit_snr_db", found.logit_snr_db if found else None
     yield "kl_nats", found.kl_nats if found else None
     yield "mcnemar_p", found.mcnemar_p if found else None
+
+
+def _memory(row: Result) -> Iterator[tuple[str, Cell]]:
+    found = row.memory
+    yield "empty_rss_bytes", found.empty.rss_bytes if found else None
+    yield "loaded_rss_bytes", found.loaded_rss_bytes if found else None
+    yield "loaded_mapped_bytes", mapped_bytes(found)
+    yield "peak_rss_bytes", row.peak_rss_bytes
+    yield "device_bytes", found.device_bytes if found else None
+
+
+def _throughput(row: Result) -> Iterator[tuple[str, Cell]]:
+    best = best_throughput(row)
+    yield "offline_images_per_s_best", best.images_per_s if best else None
+    yield "offline_best_batch", best.batch if best else None
+    yield "offline_speedup", best.speedup.median if best and best.speedup else None
+
+
+def _roofline(row: Result) -> Iterator[tuple[str, Cell]]:
+    found = row.roofline
+    yield "macs", found.macs if found else None
+    yield "moved_bytes", found.moved_bytes if found else None
+    yield "macs_per_byte", intensity(found) if found else None
+    yield "macs_per_s", macs_per_s(row, found) if found and row.latency else None
+    yield "floor_ns", floor_ns(found) if found else None
+    yield "achieved", found.achieved if found else None
+    yield "bound_by", found.bound_by.value if found else None
+    yield "roofline_note", found.note if found else None
+
+
+def _what_ran(row: Result) -> Iterator[tuple[str, Cell]]:
+    times = row.profile.precision_time_shares if row.profile else {}
+    macs = row.shares.macs if row.shares else {}
+    for name in _PRECISIONS:
+        yield f"time_share_{name}", times.get(name, 0.0) if row.profile else None
+    for name in _PRECISIONS[:-1]:
+        yield f"mac_share_{name}", macs.get(name, 0.0) if row.shares else None
+    places = row.profile.place_time_shares.items() if row.profile else ()
+    yield "place_time_shares", "; ".join(f"{place} {share:.4f}" for place, share in places) or None
+    yield "profile_note", row.profile_note
 
 
 def _interval(name: str, interval: tuple[float, float] | None) -> Iterator[tuple[str, Cell]]:
