@@ -5,12 +5,16 @@ to it carries requests and samples, and nothing that is timed. When its input en
 """
 
 import base64
+import contextlib
 import io
 import json
 import os
+import queue
+import signal
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -197,9 +201,25 @@ def main() -> None:
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as replies, tempfile.TemporaryDirectory() as scratch:
         os.dup2(2, 1)  # what a framework prints is no answer
         agent = Agent(LocalStation(Path(scratch)))
+        with contextlib.suppress(KeyboardInterrupt):
+            for line in _lines():
+                replies.write(json.dumps(agent.answered(json.loads(line))) + "\n")
+                replies.flush()
+
+
+def _lines() -> Iterator[str]:
+    """Lines of stdin. Its end interrupts what is under way: the host is gone, and nobody waits for it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have told us to ignore it
+    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def read() -> None:
         for line in sys.stdin:
-            replies.write(json.dumps(agent.answered(json.loads(line))) + "\n")
-            replies.flush()
+            lines.put(line)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=read, daemon=True).start()
+    while True:
+        yield lines.get()
 
 
 if __name__ == "__main__":

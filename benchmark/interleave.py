@@ -15,7 +15,7 @@ from benchmark.interference import Interference, cpu_ticks
 from benchmark.latency import Extent
 from benchmark.memory import Residence
 from benchmark.plan import Plan
-from benchmark.protocol import Block, First, Memory, Occupied, Open, Opened, Prepare, Prepared, Samples, Timed
+from benchmark.protocol import Block, First, Memory, Occupied, Open, Opened, Prepare, Samples, Timed
 from benchmark.worker_process import WorkerProcess
 
 _NOTHING = Extent(0, 0)
@@ -45,7 +45,7 @@ class Run:
     blocks_ns: tuple[tuple[int, ...], ...]
     restart_counts: tuple[int, ...]
     interference: Interference
-    prepared: Prepared
+    prepared: Occupied
     loaded: Residence
     occupied: Occupied
     evidence: str
@@ -107,7 +107,7 @@ def _measure_once(
 
 def _start(process: WorkerProcess, subject: Open, images: Path, plan: Plan) -> Run:
     """What is known of a process before its first block."""
-    prepared = process.ask(Prepare(subject.runner, subject.device), Prepared)
+    prepared = process.ask(Prepare(subject.runner, subject.device), Occupied)
     opened = process.ask(subject, Opened)
     first = process.ask(First(str(images)), Timed)
     warm_up = process.ask(Block(_NOTHING, plan.warm_up), Samples)

@@ -12,6 +12,9 @@ from edgepress.errors import InputError
 from edgepress.manifest import Manifest
 from edgepress.runners.runner import Purpose, runner_kinds
 
+_INPUT_BYTES = 3 * 4  # a pixel: three channels in float32
+_LEAST_ROOM = 4  # the inputs are held twice, and there are the layers
+
 
 @dataclass(frozen=True)
 class BenchmarkRequest:
@@ -95,12 +98,24 @@ def prepared(request: BenchmarkRequest, station: Station) -> Preparation:
         raise InputError(
             f"--threads {request.threads}: this process may use {around.cores} cores. Give at most so many."
         )
+    _require_room(manifest, around, request.offline)
     rows = rows_of(manifest, request.variants, request.runners)
     data = data_for(manifest.model.name, request.data)
     evaluation = evaluation_of(manifest, data, request.limit, request.seed)
     return Preparation(
         request, manifest, station, around, rows, _reference_row(manifest, around), data, evaluation
     )
+
+
+def _require_room(manifest: Manifest, around: Surroundings, batches: tuple[int, ...]) -> None:
+    """Refuse a batch whose inputs alone would fill the memory."""
+    preprocessing, memory = manifest.model.preprocessing, around.machine["memory_bytes"]
+    needed = max(batches, default=0) * preprocessing.height * preprocessing.width * _INPUT_BYTES
+    if memory is not None and needed > memory // _LEAST_ROOM:
+        raise InputError(
+            f"--offline {max(batches)}: the pictures of one batch are {needed / 1e9:.1f} GB, and there are "
+            f"{memory / 1e9:.1f} GB of memory. Give a smaller batch."
+        )
 
 
 def used_artifacts(run: Preparation) -> tuple[Artifact, ...]:

@@ -18,7 +18,7 @@ from edgepress.runners.runner import LayerTime
 
 @dataclass(frozen=True)
 class Prepare:
-    """Import the runtime and nothing else → `Prepared`."""
+    """Import the runtime and nothing else → `Occupied`, of the "empty" process."""
 
     runner: str
     device: Device
@@ -111,19 +111,6 @@ class Infer:
 
 
 Request: TypeAlias = Prepare | Open | First | Block | Memory | Profile | Evaluate | Infer
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """The process with the runtime imported, the "empty" process.
-
-    Attributes:
-        residence: Its memory.
-        device_used_bytes: In use on the GPU, by whomever; None on a CPU.
-    """
-
-    residence: Residence
-    device_used_bytes: int | None
 
 
 @dataclass(frozen=True)

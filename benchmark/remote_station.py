@@ -39,6 +39,7 @@ logger = logging.getLogger(__name__)
 
 _OPTIONS = ("BatchMode=yes", "ConnectTimeout=15", "ServerAliveInterval=15", "ServerAliveCountMax=4")
 _CACHE = ".cache/edgepress"
+_NO_CONNECTION = 255  # ssh's own exit code; any other one is the command's
 _LONG_S = 24 * 3600.0  # the device's harness has its own patience with each step
 _NOT_SENT = ("edgepress/cli/", "edgepress/api.py", "edgepress/models/")
 
@@ -203,10 +204,11 @@ class RemoteStation:
     def _require(self, code: int, errors: bytes) -> None:
         if code != 0:
             lines = [line.strip() for line in errors.decode(errors="replace").splitlines() if line.strip()]
-            reason = lines[-1] if lines else f"ssh ended with exit code {code}"
-            raise InputError(
-                f"--host {self.host}: {reason}. Wanted a login without a password; try: ssh {self.host} true"
-            )
+            reason = (lines[-1] if lines else f"ssh ended with exit code {code}").rstrip(".")
+            there = f"a shell with tar and a writable ~/{_CACHE} there; check its disk and its rights"
+            login = f"a login without a password; try: ssh {self.host} true"
+            wanted = login if code == _NO_CONNECTION else there
+            raise InputError(f"--host {self.host}: {reason}. Wanted {wanted}")
 
 
 def _code() -> list[tuple[Path, str]]:

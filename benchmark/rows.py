@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from edgepress.artifact import Artifact, Device, Format
-from edgepress.errors import InputError
+from edgepress.errors import unknown_choice
 from edgepress.machine import Isa
 from edgepress.manifest import Manifest
 from edgepress.runners.runner import Purpose, RunnerKind, runner_kinds, runner_names
@@ -57,10 +57,7 @@ def rows_of(
     if runners is None:
         return tuple(row for artifact in chosen for row in _rows_made_for(artifact))
     if unknown := [name for name in runners if name not in runner_names()]:
-        raise InputError(
-            f"There is no runner {unknown[0]!r}. Choose from: {', '.join(runner_names())}. "
-            "Which can run here says: edgepress doctor"
-        )
+        raise unknown_choice("runner", unknown[0], runner_names())
     return tuple(
         Row(artifact, kind.name, kind.device)
         for artifact in chosen

@@ -10,12 +10,7 @@ from benchmark.accuracy import accuracy_of, labels_for
 from benchmark.blank_results import blank_results
 from benchmark.comparisons import with_comparisons
 from benchmark.decisions import shown_flips
-from benchmark.measurement import (
-    RESULTS,
-    Result,
-    Results,
-    Status,
-)
+from benchmark.measurement import RESULTS, Result, Results, Status
 from benchmark.preflight import Fitness
 from benchmark.preparation import BenchmarkRequest, Preparation, prepared, used_artifacts
 from benchmark.protocol import FailureKind
@@ -60,20 +55,25 @@ def benchmark_folder(request: BenchmarkRequest, progress: Progress = silent) -> 
 def _brought_up_to_date(run: Preparation, progress: Progress) -> Results:
     folder = run.request.folder
     blank = blank_results(run)
-    known = None if run.request.again else _known(folder, blank.key)
+    known, again = _known(folder, blank.key), run.request.again
     used = used_artifacts(run)
-    if known is not None and _complete(known) and all(run.manifest.is_whole(artifact) for artifact in used):
+    if (
+        known is not None
+        and not again
+        and _complete(known)
+        and all(run.manifest.is_whole(artifact) for artifact in used)
+    ):
         logger.info("%s is up to date", folder / RESULTS)
         return known
     for artifact in used:
         run.manifest.verify(artifact)
-    kept = {} if known is None else {_place(row): row for row in known.results if _is_final(row)}
+    earlier = {} if known is None else {_place(row): row for row in known.results if _is_final(row)}
     finished: dict[Place, Result] = {}
     try:
-        results = _filled(run, blank, kept, finished, progress)
+        results = _filled(run, blank, {} if again else earlier, finished, progress)
     except KeyboardInterrupt:
         if finished:
-            _save_part(run, blank, {**kept, **finished})
+            _save_part(run, blank, {**earlier, **finished})
         raise
     results.save(folder)
     return results

@@ -15,7 +15,7 @@ from benchmark.ceilings import measured_ceilings
 from benchmark.interleave import Run, measure
 from benchmark.plan import Plan
 from benchmark.preflight import Finding, findings
-from benchmark.protocol import Evaluate, Evaluated, Infer, Open, Opened, Prepare, Prepared, Profile, Profiled
+from benchmark.protocol import Evaluate, Evaluated, Infer, Occupied, Open, Opened, Prepare, Profile, Profiled
 from benchmark.roofline import Ceilings
 from benchmark.worker_process import PATIENCE_S, WorkerProcess
 from edgepress.artifact import Device
@@ -149,7 +149,7 @@ class LocalStation:
             str(self._scratch),
         )
         with WorkerProcess() as process:
-            process.ask(Prepare(subject.runner, subject.device), Prepared)
+            process.ask(Prepare(subject.runner, subject.device), Occupied)
             return process.ask(request, Profiled)
 
     def logits(self, subject: Open, pictures: Pictures, preprocessing: Preprocessing) -> NDArray[np.float32]:
@@ -158,7 +158,7 @@ class LocalStation:
         names = tuple(picture.name for picture in pictures.pictures.pictures)
         request = Evaluate(pictures.data, names, preprocessing.to_json(), str(path))
         with WorkerProcess() as process:
-            process.ask(Prepare(subject.runner, subject.device), Prepared)
+            process.ask(Prepare(subject.runner, subject.device), Occupied)
             process.ask(subject, Opened)
             process.ask(request, Evaluated, PATIENCE_S + _PATIENCE_PER_PICTURE_S * len(names))
         logits: NDArray[np.float32] = np.load(path)
@@ -169,7 +169,7 @@ class LocalStation:
         path = self._scratch / "logits.npy"
         request = Infer(str(self._saved(images)), str(path))
         with WorkerProcess() as process:
-            process.ask(Prepare(subject.runner, subject.device), Prepared)
+            process.ask(Prepare(subject.runner, subject.device), Occupied)
             process.ask(subject, Opened)
             process.ask(request, Evaluated, PATIENCE_S + _PATIENCE_PER_PICTURE_S * len(images))
         logits: NDArray[np.float32] = np.load(path)

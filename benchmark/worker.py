@@ -34,7 +34,6 @@ from benchmark.protocol import (
     Open,
     Opened,
     Prepare,
-    Prepared,
     Profile,
     Profiled,
     Request,
@@ -49,7 +48,7 @@ from edgepress.runners.runner import Runner, RunnerKind, runner_for, runner_kind
 
 _PR_SET_PDEATHSIG = 1
 
-Reply = Prepared | Opened | Timed | Samples | Occupied | Profiled | Evaluated
+Reply = Occupied | Opened | Timed | Samples | Occupied | Profiled | Evaluated
 
 
 class Worker:
@@ -90,12 +89,12 @@ class Worker:
         """Release the runner."""
         self._resources.close()
 
-    def _prepare(self, request: Prepare) -> Prepared:
+    def _prepare(self, request: Prepare) -> Occupied:
         kind = runner_kind(request.runner, request.device)
         _import_only(kind)
         self._device = request.device
         forget_peak()  # what the import itself needed for a moment is not the model's
-        return Prepared(residence(), self._device_used_bytes())
+        return Occupied(residence(), self._device_used_bytes())
 
     def _device_used_bytes(self) -> int | None:
         return None if self._device is Device.CPU else device_used_bytes()

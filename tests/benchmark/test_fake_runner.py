@@ -12,7 +12,7 @@ import pytest
 
 from benchmark.latency import Extent
 from benchmark.measurement import Results, Status
-from benchmark.protocol import Block, FailureKind, First, Open, Opened, Prepare, Prepared, Samples, Timed
+from benchmark.protocol import Block, FailureKind, First, Occupied, Open, Opened, Prepare, Samples, Timed
 from benchmark.worker_process import WorkerError, WorkerProcess
 from edgepress.artifact import Device
 from edgepress.errors import InputError
@@ -38,7 +38,7 @@ def ask_for_inferences(folder: Path, script: FakeScript, patience_s: float = 30)
     path = scripted(folder, script)
     np.save(folder / "input.npy", IMAGES[:1])
     with WorkerProcess() as process:
-        process.ask(Prepare(NAME, Device.CPU), Prepared)
+        process.ask(Prepare(NAME, Device.CPU), Occupied)
         process.ask(Open(NAME, Device.CPU, str(path), 1), Opened)
         process.ask(First(str(folder / "input.npy")), Timed, patience_s)
         return process.ask(Block(Extent(0, 0), Extent(0, 3)), Samples, patience_s)

@@ -90,6 +90,20 @@ def test_an_interruption_before_the_first_row_leaves_the_old_file(
     assert (request_.folder / RESULTS).read_bytes() == before
 
 
+def test_an_interrupted_again_keeps_what_an_earlier_run_had_measured(
+    request_: BenchmarkRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = benchmark_folder(request_)
+    interrupt_at("onnx-int8", monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        benchmark_folder(replace(request_, again=True))
+    found = Results.load(request_.folder)
+    times = [{r.artifact: r.latency for r in results.results if r.latency} for results in (first, found)]
+    assert set(times[0]) == set(times[1])
+    assert times[0]["onnx-int8"] == times[1]["onnx-int8"]
+    assert times[0]["onnx-fp32"] != times[1]["onnx-fp32"]
+
+
 def test_rows_that_were_measured_already_stay_when_another_had_failed(
     request_: BenchmarkRequest, measured: list[str]
 ) -> None:

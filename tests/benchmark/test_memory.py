@@ -5,7 +5,7 @@ import pytest
 
 from benchmark import memory
 from benchmark.memory import Residence, device_used_bytes, forget_peak, residence
-from benchmark.protocol import Open, Opened, Prepare, Prepared
+from benchmark.protocol import Occupied, Open, Opened, Prepare
 from benchmark.worker_process import WorkerProcess
 from edgepress.artifact import Device, Runtime
 from edgepress.doctor.fact import Unknown
@@ -76,7 +76,7 @@ def test_litert_maps_its_file_and_onnx_runtime_copies_it(
 ) -> None:
     path = digits_folder / name
     with WorkerProcess() as process:
-        empty = process.ask(Prepare(runtime, Device.CPU), Prepared).residence
+        empty = process.ask(Prepare(runtime, Device.CPU), Occupied).residence
         opened = process.ask(Open(runtime, Device.CPU, str(path), 1), Opened).residence
     if opened.rss_bytes is None or empty.rss_bytes is None:
         pytest.skip("this system does not tell what a process occupies")

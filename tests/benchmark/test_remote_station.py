@@ -12,12 +12,16 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from benchmark import agent
 from benchmark.measurement import RESULTS, Results, Status
-from benchmark.plan import Plan
+from benchmark.plan import FULL, Plan
 from benchmark.preparation import BenchmarkRequest
+from benchmark.protocol import Open, request_to_json
 from benchmark.stage import benchmark_folder
+from edgepress.artifact import Device
 from edgepress.errors import InputError
 
 SSHD = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin")
@@ -107,6 +111,45 @@ def test_a_device_that_cannot_be_reached_is_bad_input(
     ):
         benchmark_folder(request_)
     assert not (request_.folder / RESULTS).exists()
+
+
+def test_a_full_disk_of_the_device_is_not_taken_for_a_refused_login(
+    request_: BenchmarkRequest, tmp_path: Path, device: Path
+) -> None:
+    tar = tmp_path / "programs/tar"
+    tar.write_text(
+        "#!/bin/sh\ncat >/dev/null\necho 'tar: write error: No space left on device' >&2\nexit 2\n"
+    )
+    tar.chmod(0o755)
+    with pytest.raises(
+        InputError, match=r"No space left on device\. Wanted a shell with tar.*check its disk"
+    ):
+        benchmark_folder(request_)
+    assert not (request_.folder / RESULTS).exists()
+
+
+def test_the_agent_stops_what_is_under_way_when_its_host_is_gone(tiny_folder: Path, tmp_path: Path) -> None:
+    """Its input ends amid a measurement of minutes; so do it, its process and its scratch folder."""
+    np.save(tmp_path / "input.npy", np.zeros((1, 8, 8, 3), np.float32))
+    subject = Open("onnxruntime", Device.CPU, str(tiny_folder / "onnx-fp32.onnx"), 1)
+    asked = agent.Measure((subject,), str(tmp_path / "input.npy"), replace(FULL, restarts=100), 0)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    with subprocess.Popen(
+        [sys.executable, "-m", "benchmark.agent"],
+        stdin=subprocess.PIPE,
+        env={**os.environ, "TMPDIR": str(scratch)},
+    ) as process:
+        assert process.stdin is not None
+        process.stdin.write((json.dumps(request_to_json(asked)) + "\n").encode())
+        process.stdin.flush()
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        while not (found := children.read_text().split()):
+            time.sleep(0.05)
+        process.stdin.close()
+        assert process.wait(timeout=20) == 0
+    assert not Path(f"/proc/{found[0]}").exists()
+    assert list(scratch.iterdir()) == []
 
 
 def test_a_device_without_python_is_bad_input(request_: BenchmarkRequest, device: Path) -> None:

@@ -17,7 +17,7 @@ from benchmark.interleave import measure
 from benchmark.latency import repeat
 from benchmark.memory import Residence
 from benchmark.plan import FULL
-from benchmark.protocol import Block, First, Memory, Occupied, Open, Opened, Prepare, Prepared, Samples, Timed
+from benchmark.protocol import Block, First, Memory, Occupied, Open, Opened, Prepare, Samples, Timed
 from benchmark.quantities import Speedup
 from benchmark.summary import paired_speedup
 from edgepress.artifact import Device
@@ -72,7 +72,7 @@ class ScriptedProcess:
             action, clock = (lambda: machine.infer(self.base_ns)), (lambda: machine.now_ns)
             repeat(action, request.settle, clock)
             return Samples(repeat(action, request.extent, clock))
-        answers = {Prepare: Prepared(NOTHING, None), First: Timed(1), Memory: Occupied(NOTHING, None)}
+        answers = {Prepare: Occupied(NOTHING, None), First: Timed(1), Memory: Occupied(NOTHING, None)}
         return answers[type(request)]
 
 

@@ -313,3 +313,21 @@ def test_a_results_file_that_was_edited_is_refused_and_measured_anew(request_: B
         Results.load(small.folder)
     benchmark_folder(small)
     assert Results.load(small.folder).key == results.key
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"runners": ("onnxruntim",)}, "Unknown runner 'onnxruntim'. Did you mean 'onnxruntime'"),
+        (
+            {"offline": (1, 10**12)},
+            "--offline 1000000000000: the pictures of one batch .* GB.*smaller",
+        ),
+    ],
+)
+def test_benchmark_folder_refuses_what_it_cannot_run(
+    request_: BenchmarkRequest, change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        benchmark_folder(replace(request_, **change))
+    assert not (request_.folder / RESULTS).exists()

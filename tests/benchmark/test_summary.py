@@ -4,7 +4,7 @@ import pytest
 from benchmark.interference import Interference
 from benchmark.interleave import Run
 from benchmark.memory import Residence
-from benchmark.protocol import Occupied, Prepared
+from benchmark.protocol import Occupied
 from benchmark.quantities import Basis
 from benchmark.summary import (
     latency_of,
@@ -29,7 +29,7 @@ def run(*blocks_ns: tuple[int, ...], restarts: int = 1) -> Run:
         blocks_ns=blocks_ns,
         restart_counts=(len(blocks_ns) // restarts,) * restarts,
         interference=Interference(200, 3),
-        prepared=Prepared(EMPTY, None),
+        prepared=Occupied(EMPTY, None),
         loaded=LOADED,
         occupied=Occupied(LOADED, None),
         evidence="fake",

@@ -19,7 +19,6 @@ from benchmark.protocol import (
     Open,
     Opened,
     Prepare,
-    Prepared,
     Samples,
     Timed,
 )
@@ -55,7 +54,7 @@ def test_ask_measures_a_real_artifact(tiny_folder: Path, tmp_path: Path) -> None
 
     np.save(tmp_path / "input.npy", np.zeros((1, 8, 8, 3), np.float32))
     with WorkerProcess() as process:
-        prepared = process.ask(Prepare(Runtime.ONNXRUNTIME, Device.CPU), Prepared)
+        prepared = process.ask(Prepare(Runtime.ONNXRUNTIME, Device.CPU), Occupied)
         opened = process.ask(
             Open(Runtime.ONNXRUNTIME, Device.CPU, str(tiny_folder / "onnx-fp32.onnx"), 1), Opened
         )

@@ -20,7 +20,7 @@ from benchmark.latency import Extent
 from benchmark.measurement import Result, Status
 from benchmark.plan import FULL
 from benchmark.preparation import BenchmarkRequest
-from benchmark.protocol import Block, First, Open, Opened, Prepare, Prepared, Samples, Timed
+from benchmark.protocol import Block, First, Occupied, Open, Opened, Prepare, Samples, Timed
 from benchmark.quantities import State
 from benchmark.stage import benchmark_folder
 from benchmark.worker_process import WorkerProcess
@@ -128,7 +128,7 @@ def ratios_to_a_bare_loop(folder: Path, suffix: str, runtime: Runtime, threads: 
     ratios = []
     try:
         with WorkerProcess() as process:
-            process.ask(Prepare(runtime, Device.CPU), Prepared)
+            process.ask(Prepare(runtime, Device.CPU), Occupied)
             process.ask(Open(runtime, Device.CPU, path, threads), Opened)
             process.ask(First(str(folder / "input.npy")), Timed)
             process.pause()
