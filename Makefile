@@ -20,7 +20,7 @@ PYTHON  ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 VENV      := .venv
 BIN       := $(VENV)/bin
 EDGEPRESS := $(BIN)/edgepress
-NEEDS_DATA := $(and $(filter $(DEFAULT_JOB),$(JOB)),$(filter all optimize benchmark,$(or $(MAKECMDGOALS),all)))
+NEEDS_DATA := $(and $(filter $(DEFAULT_JOB),$(JOB)),$(filter all optimize parity benchmark,$(or $(MAKECMDGOALS),all)))
 # A model of one's own is measured for a decision, the embedded one for a look.
 FULL    := $(if $(and $(MODEL),$(filter $(DEFAULT_JOB),$(JOB))),--set benchmark.quick=false)
 RUN     = $(EDGEPRESS) run '$(JOB)' $(FULL) $(foreach pair,$(SET),--set '$(pair)') $(if $(MODEL),--set 'model=$(MODEL)') \
@@ -29,9 +29,9 @@ RUN     = $(EDGEPRESS) run '$(JOB)' $(FULL) $(foreach pair,$(SET),--set '$(pair)
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
-.PHONY: all setup preflight export optimize benchmark bundle report docs doctor test check clean help
+.PHONY: all setup preflight export optimize parity benchmark bundle report docs performance doctor test check clean help
 
-all: setup ## everything that JOB says: export, optimize, benchmark with its report (the default)
+all: setup ## everything that JOB says: export, optimize, parity, benchmark with its report (the default)
 	@$(RUN)
 
 setup: $(VENV)/.installed ## make .venv and install edgepress with all CPU runtimes
@@ -50,7 +50,10 @@ export: setup ## Keras model to SavedModel, ONNX and TFLite
 optimize: setup ## export, then FP16, INT8 and TensorRT-RTX engines of it
 	@$(RUN) --until optimize
 
-benchmark: setup ## both, then latency, memory and accuracy of each version against FP32
+parity: setup ## both, then the proof that each version still computes what Keras does
+	@$(RUN) --until parity
+
+benchmark: setup ## all of that, then latency, memory and accuracy of each version against FP32
 	@$(RUN) --until benchmark
 
 bundle: setup ## all of that, then a bundle for linux-x64-cpu that verifies itself
@@ -63,19 +66,23 @@ docs: setup ## the documentation site in out/site, and the pages that are made f
 	@$(BIN)/python -m edgepress.inspection.vgg16_page docs
 	@$(BIN)/python -m edgepress.cli.reference_page docs
 	@$(BIN)/python -m benchmark.results_schema docs/reference
+	@$(BIN)/python -m edgepress.parity.parity_schema docs/reference
 	@$(BIN)/python -m mkdocs build --quiet --strict
+
+performance: setup ## measure what export costs, and write docs/performance.md anew (about ten minutes)
+	@$(BIN)/python -m tests.performance.performance_page docs
 
 doctor: setup ## what this machine can run, and what is missing for the rest
 	@$(EDGEPRESS) doctor
 
-test: $(VENV)/.installed ## run all tests (the full-size network included: about 15 minutes on two cores)
+test: $(VENV)/.installed ## run all tests (the full-size network included: about 25 minutes on two cores)
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
 
 check: $(VENV)/.installed ## format, lint, types; what runs on a device also as Python 3.10
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/mypy --python-version 3.10 --cache-dir .mypy_cache/device edgepress/*.py edgepress/runners edgepress/doctor benchmark deploy/runtime
+	$(BIN)/mypy --python-version 3.10 --cache-dir .mypy_cache/device edgepress/*.py edgepress/runners edgepress/doctor edgepress/parity benchmark deploy/runtime
 
 clean: ## remove what was made, except .venv
 	rm -rf out build *.egg-info .mypy_cache .pytest_cache .ruff_cache

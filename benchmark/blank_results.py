@@ -81,7 +81,7 @@ def _blank_row(row: Row, run: Preparation) -> Result:
         runner=row.runner,
         device=row.device,
         threads=run.threads,
-        batch=1,
+        batch=row.artifact.interface.batch or 1,
         status=Status.SKIPPED if reason else Status.OK,
         reason=reason,
         latency=None,

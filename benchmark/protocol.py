@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 from benchmark.latency import Extent
 from benchmark.memory import Residence
 from edgepress.artifact import Device
+from edgepress.interface import PLAIN, Activation, Interface
 from edgepress.record import from_json, to_json
 from edgepress.runners.runner import LayerTime
 
@@ -33,12 +34,16 @@ class Open:
         device: Where it runs.
         path: Of the file or folder.
         threads: As given to the runtime.
+        interface: Of the artifact.
+        activation: Of the model.
     """
 
     runner: str
     device: Device
     path: str
     threads: int
+    interface: Interface = PLAIN
+    activation: Activation = Activation.NONE
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """One row of the results: latency, throughput, the profiler's pass, then accuracy in a process of its own."""
 
-import itertools
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from edgepress.artifact import Artifact, Device, Proof
 from edgepress.errors import InputError
 from edgepress.inspection.earned import earned_precision, inspected
 from edgepress.inspection.layer import Inspection
+from edgepress.interface import Interface, Pixels
 from edgepress.manifest import Manifest
 from edgepress.runners.runner import Purpose
 
@@ -54,13 +55,14 @@ class Job:
 
     def open(self, artifact: Artifact, runner: str, device: Device) -> Open:
         """The request that opens an artifact."""
-        return Open(runner, device, str(self.manifest.path_of(artifact)), self.threads)
+        path, activation = str(self.manifest.path_of(artifact)), self.manifest.model.activation
+        return Open(runner, device, path, self.threads, artifact.interface, activation)
 
-    def input(self, batch: int) -> NDArray[np.float32]:
-        """(batch, height, width, 3): the first pictures, preprocessed; repeated where there are too few."""
+    def input(self, interface: Interface, batch: int) -> NDArray[Any]:
+        """An input of `batch` pictures: the first ones, repeated where there are too few."""
         pictures = self.pictures.pictures
         chosen = pictures.take(range(min(batch, len(pictures))))
-        loaded = [*itertools.chain(chosen.inputs(self.manifest.model.preprocessing))]
+        loaded = [*chosen.inputs(self.manifest.model.preprocessing, interface)]
         images = np.concatenate(loaded)
         return images[np.arange(batch) % len(images)]
 
@@ -130,7 +132,7 @@ def _subjects(job: Job, row: Row) -> tuple[list[Open], Artifact | None]:
 def _with_latency(job: Job, row: Row, result: Result, inspection: Inspection | None) -> Result:
     """Measure the row interleaved with the FP32 artifact of its runner; that artifact itself alone."""
     subjects, baseline = _subjects(job, row)
-    runs = job.station.measure(subjects, job.input(1), job.plan, job.seed)
+    runs = job.station.measure(subjects, job.input(row.artifact.interface, _batch(row)), job.plan, job.seed)
     latency = latency_of(runs[0])
     memory = _memory_of(runs[0])
     roofline = None if inspection is None else roofline_of(inspection, latency.median_ns, job.ceilings)
@@ -163,25 +165,44 @@ def _memory_of(run: Run) -> Memory:
     return Memory(run.prepared.residence, run.loaded, run.occupied.residence, device)
 
 
+def _batch(row: Row) -> int:
+    return row.artifact.interface.batch or 1
+
+
 def _batches(job: Job, row: Row) -> tuple[int, ...]:
     """Those that the artifact can take: all of them, unless its batch is fixed."""
-    fixed = row.artifact.inputs[0].shape[0]
+    fixed = row.artifact.interface.batch
     return tuple(batch for batch in job.batches if fixed is None or batch == fixed)
 
 
 def _throughput(job: Job, row: Row, batch: int) -> Throughput:
     subjects, baseline = _subjects(job, row)
-    runs = job.station.measure(subjects, job.input(batch), offline_plan(job.plan), job.seed)
+    images = job.input(row.artifact.interface, batch)
+    runs = job.station.measure(subjects, images, offline_plan(job.plan), job.seed)
     return throughput_of(batch, runs[0], _speedup(runs, baseline, job.seed))
 
 
 def _profiled(job: Job, subject: Open) -> tuple[Profile | None, str | None]:
     """The profiler's pass; that it failed is no reason to drop what was measured without it."""
     try:
-        found = job.station.profile(subject, job.input(1), job.plan.profiled_runs)
+        image = job.input(subject.interface, subject.interface.batch or 1)
+        found = job.station.profile(subject, image, job.plan.profiled_runs)
     except WorkerError as error:
         return None, f"the profiler's pass failed: {error}"
     return (profile_of(found.layers, job.plan.profiled_runs) if found.layers else None), found.note
+
+
+def _doubt(job: Job, row: Row, reference: Reference, snr_db: float | None) -> str | None:
+    subject = job.open(row.artifact, row.runner, row.device)
+    if subject.interface.pixels is Pixels.RGB:  # its preprocessing is inside, and cannot be exchanged
+        return None
+    return preprocessing_doubt(
+        job.pictures.pictures,
+        job.manifest.model.preprocessing,
+        reference.logits,
+        lambda images: job.station.infer(subject, subject.interface.arranged(images)),
+        snr_db,
+    )
 
 
 def _with_accuracy(job: Job, row: Row, result: Result, reference: Reference) -> Result:
@@ -189,11 +210,5 @@ def _with_accuracy(job: Job, row: Row, result: Result, reference: Reference) -> 
     accuracy = accuracy_of(logits, reference.logits, reference.labels, reference.note)
     names = [picture.name for picture in job.pictures.pictures.pictures]
     decisions = decisions_of(logits, reference.logits, reference.labels, names, job.manifest.model)
-    doubt = preprocessing_doubt(
-        job.pictures.pictures,
-        job.manifest.model.preprocessing,
-        reference.logits,
-        lambda images: job.station.infer(job.open(row.artifact, row.runner, row.device), images),
-        accuracy.logit_snr_db,
-    )
+    doubt = _doubt(job, row, reference, accuracy.logit_snr_db)
     return replace(result, accuracy=accuracy, decisions=decisions, preprocessing_doubt=doubt)

@@ -11,7 +11,7 @@ import platform
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ from benchmark.protocol import (
 )
 from edgepress.artifact import Device
 from edgepress.errors import EdgepressError, InputError, MissingDeviceError, MissingRuntimeError
+from edgepress.interface import PLAIN, Activation
 from edgepress.record import to_json
 from edgepress.runners.runner import Runner, RunnerKind, runner_for, runner_kind
 
@@ -60,6 +61,7 @@ class Worker:
         self._device = Device.CPU
         self._path: Path | None = None
         self._runner: Runner | None = None
+        self._interface, self._activation = PLAIN, Activation.NONE
         self._images: NDArray[np.float32] | None = None
         self._methods: dict[type, Callable[[Any], Reply]] = {
             Prepare: self._prepare,
@@ -103,6 +105,7 @@ class Worker:
         runner = runner_for(request.runner, request.device)(Path(request.path), request.threads)
         _, load_ns = timed(lambda: self._resources.enter_context(runner), self._clock)
         self._runner, self._path = runner, Path(request.path)
+        self._interface, self._activation = request.interface, request.activation
         return Opened(load_ns, runner.evidence, residence(self._path))
 
     def _opened(self) -> Runner:
@@ -129,8 +132,9 @@ class Worker:
         return Occupied(residence(self._path), self._device_used_bytes())
 
     def _infer(self, request: Infer) -> Evaluated:
-        runner, images = self._opened(), np.load(request.images)
-        logits = np.concatenate([runner.infer(images[i : i + 1]) for i in range(len(images))])
+        images = np.load(request.images)
+        step = self._interface.batch or 1
+        logits = self._logits(images[i : i + step] for i in range(0, len(images), step))
         np.save(request.logits, logits)
         return Evaluated(len(logits))
 
@@ -138,16 +142,20 @@ class Worker:
         from edgepress.dataset import open_data
         from edgepress.preprocessing import Preprocessing
 
-        runner = self._opened()
         preprocessing = Preprocessing.from_json(request.preprocessing)
         pool = open_data(request.data).evaluation
         places = {picture.name: i for i, picture in enumerate(pool.pictures)}
         if gone := [name for name in request.names if name not in places]:
             raise InputError(f"The picture {gone[0]} of {request.data} is gone. Put it back or measure anew.")
         pictures = pool.take([places[name] for name in request.names])
-        logits = np.concatenate([runner.infer(images) for images in pictures.inputs(preprocessing)])
+        logits = self._logits(pictures.inputs(preprocessing, self._interface))
         np.save(request.logits, logits)
         return Evaluated(len(logits))
+
+    def _logits(self, inputs: Iterable[NDArray[Any]]) -> NDArray[np.float32]:
+        runner, interface = self._opened(), self._interface
+        scores = np.concatenate([interface.run(runner.infer, images) for images in inputs])
+        return interface.logits(scores, self._activation)
 
 
 def _import_only(kind: RunnerKind) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from edgepress.artifact import Artifact, Format, Runtime
 from edgepress.errors import unknown_choice
@@ -34,6 +35,8 @@ class BundleTarget:
         """Why an artifact is not for this target; None if it is."""
         if artifact.format is not self.format or self.runtime not in artifact.runtimes:
             return f"is not for {self.runtime.value}"
+        if artifact.format is Format.ONNX and PurePosixPath(artifact.path).suffix != ".onnx":
+            return "is a folder, since one ONNX file cannot hold its weights, and a bundle has one file"
         if artifact.target is None:
             return None
         made_for = next((t for t in map(target_of, target_names()[1:]) if t.name == artifact.target), None)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import edgepress
+import edgepress.interface
 import edgepress.preprocessing
 from deploy.bundle_target import BundleTarget
 from deploy.delivered import BUNDLE_MANIFEST
@@ -29,6 +30,7 @@ _SCRIPTS = {
     "infer.py": _ROOM / "runtime" / "infer.py",
     "verify.py": _ROOM / "runtime" / "verify.py",
     "preprocessing.py": Path(edgepress.preprocessing.__file__),
+    "interface.py": Path(edgepress.interface.__file__),
 }
 
 
@@ -57,7 +59,7 @@ class Contents:
 
 def sources() -> list[Path]:
     """The code that a bundle comes from: with another code, it is another bundle."""
-    return [*sorted(_ROOM.rglob("*.py")), _SCRIPTS["preprocessing.py"]]
+    return [*sorted(_ROOM.rglob("*.py")), _SCRIPTS["preprocessing.py"], _SCRIPTS["interface.py"]]
 
 
 def installed_versions(target: BundleTarget) -> dict[str, str]:
@@ -137,6 +139,7 @@ def _manifest_value(contents: Contents) -> dict[str, Any]:
             "shares": to_json(artifact.shares),
             "inputs": to_json(artifact.inputs),
             "outputs": to_json(artifact.outputs),
+            "interface": to_json(artifact.interface),
             "source": model.source,
             "fingerprint": model.fingerprint,
         },

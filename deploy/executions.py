@@ -1,12 +1,14 @@
 """The ways in which ONNX Runtime may rightly run a model: other kernels, other graph, other threads."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgepress.errors import InputError
+from edgepress.interface import Interface
 
 _ONLY_FATAL = 4
 _FLOAT_QDQ = (("session.disable_quant_qdq", "1"),)
@@ -42,13 +44,14 @@ EXECUTIONS = (
 )
 
 
-def run(execution: Execution, path: Path, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Logits, (N, classes) float32, of an ONNX file on the CPU, one input at a time.
+def run(execution: Execution, path: Path, inputs: NDArray[Any], interface: Interface) -> NDArray[np.float32]:
+    """First output, (N, classes) float32, of an ONNX file on the CPU: one by one, or by its fixed batch.
 
     Args:
         execution: How.
         path: The file.
-        inputs: (N, height, width, 3), preprocessed.
+        inputs: As `interface` feeds them.
+        interface: Of the file.
 
     Raises:
         InputError: ONNX Runtime cannot load the file.
@@ -69,6 +72,7 @@ def run(execution: Execution, path: Path, inputs: NDArray[np.float32]) -> NDArra
         raise InputError(
             f"ONNX Runtime cannot load {path} ({execution.name}): {reason}. Bundle another --variant."
         ) from error
-    name = session.get_inputs()[0].name
-    logits = [session.run(None, {name: one[np.newaxis]})[0] for one in inputs]
-    return np.concatenate(logits).astype(np.float32, copy=False)
+    name, head = session.get_inputs()[0].name, session.get_outputs()[0].name
+    in_turn = replace(interface, batch=interface.batch or 1)
+    scores = in_turn.run(lambda block: session.run([head], {name: block})[0], inputs)
+    return np.asarray(scores, np.float32)

@@ -10,14 +10,36 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.executions import EXECUTIONS, GOLDEN, run
+from deploy.executions import EXECUTIONS, GOLDEN, Execution, run
 from deploy.tolerance import Deviation, Tolerance, tolerance_of
 from edgepress.dataset import Dataset
 from edgepress.errors import ProofError
+from edgepress.interface import Activation, Interface
 from edgepress.preprocessing import Preprocessing
 
 REAL_PICTURES = 4
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a bundled file, or its FP32 version, is run.
+
+    Attributes:
+        preprocessing: From picture to input.
+        interface: Of both files.
+        activation: Of the model.
+    """
+
+    preprocessing: Preprocessing
+    interface: Interface
+    activation: Activation
+
+    def logits(self, execution: Execution, path: Path, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(N, classes) logits of (N, height, width, 3) uint8 RGB pictures."""
+        inputs = self.interface.feed(pictures, self.preprocessing)
+        scores = run(execution, path, inputs, self.interface)
+        return self.interface.logits(scores, self.activation)
 
 
 @dataclass(frozen=True)
@@ -37,33 +59,33 @@ class Golden:
     executions: Mapping[str, Deviation]
 
 
-def golden_of(path: Path, baseline: Path, preprocessing: Preprocessing, real: Dataset | None) -> Golden:
+def golden_of(path: Path, baseline: Path, form: Form, real: Dataset | None) -> Golden:
     """Run the model, in every way in which it may rightly be run, on drawn patterns and a few real pictures.
 
     Args:
         path: The ONNX file that is bundled.
         baseline: Its FP32 version; the same path for FP32 itself.
-        preprocessing: From picture to input.
+        form: From picture to input, and from output to logits.
         real: Pictures, of which the first few are taken; None for none.
 
     Raises:
         InputError: ONNX Runtime cannot load one of the files.
         ProofError: The model does not give finite logits, or the same for every picture.
     """
-    pictures = np.concatenate([_patterns(preprocessing), *_read(real, preprocessing)])
-    inputs = preprocessing.normalize(pictures)
-    logits = run(GOLDEN, path, inputs)
+    pictures = np.concatenate([_patterns(form.preprocessing), *_read(real, form.preprocessing)])
+    logits = form.logits(GOLDEN, path, pictures)
     if not np.isfinite(logits).all() or not np.ptp(logits, axis=0).any():
         raise ProofError(
             f"{path.name}: wanted finite logits that depend on the picture, got {logits.min():.3g} to "
             f"{logits.max():.3g}, for {len(logits)} pictures. Bundle another --variant."
         )
     executions = {
-        execution.name: Deviation.between(run(execution, path, inputs), logits) for execution in EXECUTIONS
+        execution.name: Deviation.between(form.logits(execution, path, pictures), logits)
+        for execution in EXECUTIONS
     }
     if not all(np.isfinite(deviation.largest) for deviation in executions.values()):
         raise ProofError(f"{path.name}: not all executions give finite logits. Bundle another --variant.")
-    moved = None if path == baseline else Deviation.between(run(GOLDEN, baseline, inputs), logits)
+    moved = None if path == baseline else Deviation.between(form.logits(GOLDEN, baseline, pictures), logits)
     return Golden(pictures, logits, tolerance_of(logits, tuple(executions.values()), moved), executions)
 
 

@@ -8,7 +8,7 @@ from deploy.bundle_target import BundleTarget, bundle_target_of
 from deploy.contents import GOLDEN_FILE, Contents, fill, installed_versions, require_labels, sources
 from deploy.delivered import is_current, place_of, require_place
 from deploy.evidence import RESULTS, Evidence, read_evidence
-from deploy.golden import golden_of
+from deploy.golden import Form, golden_of
 from deploy.proof import prove
 from deploy.selection import Choice, by_evidence, named
 from edgepress.artifact import Artifact, Precision
@@ -106,7 +106,7 @@ def bundle_folder(request: BundleRequest, progress: Progress = silent) -> Bundle
         golden = golden_of(
             manifest.path_of(choice.artifact),
             _baseline_path(manifest, target, choice.artifact),
-            manifest.model.preprocessing,
+            Form(manifest.model.preprocessing, choice.artifact.interface, manifest.model.activation),
             _real_pictures(data, is_asked_for=request.data is not None),
         )
         progress("bundle", 1, 3)

@@ -1,5 +1,6 @@
 """The verbs of the command line as functions of the same names: `edgepress.export(…)` and so on.
 
+Only `parity` is called as `edgepress.api.parity(…)`, since `edgepress.parity` is the package behind it.
 They do what the commands do, in this process, and print nothing of their own: give `progress` to be told how
 far they are, and configure the loggers `edgepress`, `train`, `export`, `optimize`, `benchmark` and `deploy`
 to read along. Errors are `edgepress.errors.EdgepressError`s. Enumerations can be given by their value: "onnx"
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from edgepress.artifact import Device, Format
 from edgepress.errors import unknown_choice
+from edgepress.interface import Interface, Layout, Pixels, Scores
 from edgepress.preprocessing import PreprocessMode
 from edgepress.progress import Progress, silent
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from edgepress.manifest import Manifest
     from edgepress.models.training_record import TrainingRecord
     from edgepress.models.vgg16 import Style
+    from edgepress.parity.report import ParityReport
     from train.pooling import Pooling
 
 Choice = TypeVar("Choice", bound=Enum)
@@ -124,6 +127,11 @@ def export(
     labels: str | Path | None = None,
     data: str | Path | None = None,
     seed: int = 0,
+    layout: Layout | str = "nhwc",
+    batch: int | None = None,
+    pixels: Pixels | str = "preprocessed",
+    scores: Scores | str = "logits",
+    opset: int = 17,
     progress: Progress = silent,
 ) -> "Manifest":
     """Turn a Keras model into SavedModel, ONNX and TFLite, each proven against Keras.
@@ -138,6 +146,11 @@ def export(
         labels: Text file with a class name a line, in the model's order.
         data: Image folder whose class folders name the classes.
         seed: Of random weights.
+        layout: Order of the axes of the ONNX input: "nhwc" or "nchw".
+        batch: Pictures in an input; None for any number (TFLite: 1).
+        pixels: What the input holds: "preprocessed", or "rgb" as decoded, the preprocessing being inside.
+        scores: What the output holds: "logits" or "probabilities".
+        opset: Version of ONNX' operators, 17 to 21.
         progress: Told about training epochs and finished files.
 
     Returns:
@@ -168,6 +181,8 @@ def export(
         labels=None if labels is None else Path(labels),
         data=_text(data),
         seed=seed,
+        interface=Interface(_member(Layout, layout), _member(Pixels, pixels), _member(Scores, scores), batch),
+        opset=opset,
     )
     return export_model(request, progress)
 
@@ -217,6 +232,35 @@ def optimize(
         seed=seed,
     )
     return optimize_folder(request, progress)
+
+
+def parity(
+    folder: str | Path, *, variants: Iterable[str] | None = None, progress: Progress = silent
+) -> "ParityReport":
+    """Prove that every version still computes what Keras does, and name the layer where one does not.
+
+    Args:
+        folder: With a manifest.json and the golden set of its export; parity.json is written there.
+        variants: Ids of artifacts; None for all.
+        progress: Told about artifacts.
+
+    Returns:
+        What parity.json says. A row that failed, or could not be run here, is there with its reason.
+
+    Raises:
+        InputError: Bad input, or an artifact or the golden set was changed. An existing parity.json stays.
+
+    Examples:
+        >>> report = edgepress.api.parity("out/digits", variants=["tflite-fp32", "tflite-static_wi8_ai8"])
+        >>> [(row.artifact, row.reference, row.status.value) for row in report.rows]
+        [('tflite-fp32', 'keras', 'passed'), ('tflite-static_wi8_ai8', 'tflite-fp32', 'passed')]
+        >>> report.rows[0].structured.snr_db > 100
+        True
+    """
+    from edgepress.parity.stage import ParityRequest, check_folder
+
+    chosen = None if variants is None else tuple(variants)
+    return check_folder(ParityRequest(Path(folder), chosen), progress)
 
 
 def benchmark(

@@ -3,7 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import Path
 from typing import Any
+
+from edgepress.interface import PLAIN, Interface
 
 
 class Format(str, Enum):
@@ -37,6 +40,17 @@ class Runtime(str, Enum):
     LITERT = "litert"
     TENSORRT = "tensorrt"
     TENSORRT_RTX = "tensorrt-rtx"
+
+
+ONNX_GRAPH = "model.onnx"
+
+
+def onnx_graph_of(path: Path) -> Path:
+    """The file that a runtime opens: the artifact itself, or the graph in its folder.
+
+    One ONNX file holds less than 2 GiB. A larger model is a folder of `model.onnx` and `model.onnx.data`.
+    """
+    return path / ONNX_GRAPH if path.is_dir() else path
 
 
 class Device(str, Enum):
@@ -108,7 +122,7 @@ class Artifact:
         precision: What the content has earned, never what was asked for.
         runtimes: The runtimes that this file was made for, the first being the main one.
         inputs: Input signature.
-        outputs: Output signature; the first output holds the logits.
+        outputs: Output signature; the first output holds the scores of the classes.
         sha256: Of the content (see `edgepress.files.sha256_of_path`).
         size_bytes: Sum over all files.
         key: Hash of everything that the content depends on: equal key, nothing to rebuild.
@@ -116,6 +130,7 @@ class Artifact:
         parent: Id of the artifact it was made from; None for exported ones.
         target: Name of the target it was made for; None if it fits any.
         shares: Precision proof.
+        interface: What the input holds, and what the first output does.
         provenance: Versions, options, seed, calibration fingerprint, wall time: whatever made it.
     """
 
@@ -133,4 +148,5 @@ class Artifact:
     parent: str | None = None
     target: str | None = None
     shares: PrecisionShares | None = None
+    interface: Interface = PLAIN
     provenance: Mapping[str, Any] = field(default_factory=dict)

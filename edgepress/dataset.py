@@ -13,12 +13,14 @@ from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgepress.errors import InputError, MissingRuntimeError
 from edgepress.files import sha256_of_file, sha256_of_json
+from edgepress.interface import PLAIN, Interface
 from edgepress.preprocessing import Preprocessing
 
 DIGITS = "digits"
@@ -93,14 +95,14 @@ class Dataset:
         """The pictures whose SHA-256 is among `identities`."""
         return replace(self, pictures=tuple(p for p in self.pictures if p.sha256 in identities))
 
-    def inputs(self, preprocessing: Preprocessing) -> Iterator[NDArray[np.float32]]:
-        """Model inputs, one at a time: (1, height, width, 3) float32.
+    def inputs(self, preprocessing: Preprocessing, interface: Interface = PLAIN) -> Iterator[NDArray[Any]]:
+        """An artifact's inputs, one picture at a time: (1, height, width, 3) float32 by default.
 
         Raises:
             InputError: A picture cannot be decoded.
         """
         for picture in self.pictures:
-            yield preprocessing.normalize(picture.read(preprocessing)[np.newaxis])
+            yield interface.feed(picture.read(preprocessing)[np.newaxis], preprocessing)
 
 
 @dataclass(frozen=True)
@@ -141,8 +143,29 @@ def open_data(data: str) -> Pools:
     return Pools(found, found)
 
 
-def _folder(folder: Path) -> Dataset:
-    """Pictures of `folder`/class/*; a folder without class folders gives pictures without labels."""
+def drawn_from(data: str, count: int, seed: int) -> Dataset:
+    """At most `count` evaluation pictures of DATA, as `Dataset.sample` draws them; no other file is read.
+
+    Raises:
+        InputError: See `open_data`.
+    """
+    if not Path(data).is_dir() or data == DIGITS:
+        return open_data(data).evaluation.sample(count, seed)
+
+    def draw(files: list[Path]) -> list[Path]:
+        order = np.random.default_rng(seed).permutation(len(files))
+        return [files[int(i)] for i in order[:count]]
+
+    return _folder(Path(data), draw)
+
+
+def _folder(folder: Path, draw: Callable[[list[Path]], list[Path]] = list) -> Dataset:
+    """Pictures of `folder`/class/*; a folder without class folders gives pictures without labels.
+
+    Args:
+        folder: Its files are listed.
+        draw: Chooses among them. Only what it gives is read.
+    """
     files = sorted(p for p in folder.glob("*/*") if _is_picture(p))
     classes: tuple[str, ...] | None = tuple(sorted({p.parent.name for p in files}))
     if not files:
@@ -160,7 +183,7 @@ def _folder(folder: Path) -> Dataset:
             _sha256_of_picture(p),
             _file_reader(p),
         )
-        for p in files
+        for p in draw(files)
     )
     return Dataset(str(folder), pictures, classes)
 

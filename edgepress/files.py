@@ -66,6 +66,25 @@ def atomic_path(path: Path) -> Iterator[Path]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def scratch_folder(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder inside `folder`, on the same disk, which is gone afterwards."""
+    scratch = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=folder))
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Tell a lack of space or of permission inside the block as an InputError about `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
 def remove_leftovers(folder: Path) -> None:
     """Remove what a killed process left half-written in `folder`. Nobody else may be writing there."""
     for scratch in folder.glob(f"{_SCRATCH}*"):

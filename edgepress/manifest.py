@@ -3,26 +3,19 @@
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from enum import Enum
 from pathlib import Path, PurePosixPath
 
 from edgepress.artifact import Artifact, Format, Precision
 from edgepress.digests import remembered_sha256
 from edgepress.errors import InputError, unknown_choice
 from edgepress.files import atomic_path, read_json, sha256_of_path, write_json
+from edgepress.interface import Activation
 from edgepress.preprocessing import Preprocessing
 from edgepress.record import from_json, to_json
 
 MANIFEST = "manifest.json"
-SCHEMA_VERSION = 1
-
-
-class Activation(str, Enum):
-    """What turns the logits, which every artifact gives, into probabilities."""
-
-    SOFTMAX = "softmax"
-    SIGMOID = "sigmoid"
-    NONE = "none"
+GOLDEN = "golden.npz"
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -39,6 +32,7 @@ class ModelCard:
         preprocessing: What the input tensor expects.
         activation: From logits to probabilities; outside of the artifacts.
         trained_on: SHA-256 of the pictures that are known to have trained it; they are not evaluated.
+        golden_sha256: Of golden.npz, Keras' answers to the golden pictures; None where it was not made.
     """
 
     name: str
@@ -50,6 +44,7 @@ class ModelCard:
     preprocessing: Preprocessing
     activation: Activation
     trained_on: tuple[str, ...] = ()
+    golden_sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -145,8 +140,10 @@ class Manifest:
         return replace(self, artifacts=kept)
 
     def without(self, *paths: str) -> "Manifest":
-        """A manifest that does not name the artifacts of these paths."""
-        return replace(self, artifacts=tuple(a for a in self.artifacts if a.path not in paths))
+        """A manifest that does not name the artifacts, or the golden set, of these paths."""
+        model = replace(self.model, golden_sha256=None) if GOLDEN in paths else self.model
+        kept = tuple(artifact for artifact in self.artifacts if artifact.path not in paths)
+        return replace(self, model=model, artifacts=kept)
 
     @contextlib.contextmanager
     def placing(self, path: str) -> Iterator[Path]:
@@ -160,8 +157,9 @@ class Manifest:
         """
         with atomic_path(self.folder / path) as temporary:
             yield temporary
-            if any(artifact.path == path for artifact in self.artifacts):
-                self.without(path).save()
+            without = self.without(path)
+            if without != self:
+                without.save()
 
     def verify(self, artifact: Artifact) -> Path:
         """Check the artifact's content against its SHA-256 before it is used, and return its path.
@@ -201,5 +199,5 @@ def _require_sound(artifacts: tuple[Artifact, ...]) -> None:
         raise ValueError("an id is there twice")
     for artifact in artifacts:
         path = PurePosixPath(artifact.path)
-        if path.is_absolute() or ".." in path.parts or path.name in {"", MANIFEST}:
+        if path.is_absolute() or ".." in path.parts or path.name in {"", MANIFEST, GOLDEN}:
             raise ValueError(f"{artifact.path!r} is no path of an artifact inside the folder")

@@ -34,12 +34,13 @@ def agreement(reference: Logits, other: Logits) -> float:
 def logit_snr_db(reference: Logits, other: Logits) -> float:
     """Signal-to-noise ratio of (N, classes) logits in dB; infinity where they are identical.
 
-    The signal is the spread of the reference over the classes of each row (its mean is subtracted,
-    since a softmax does not see it), the noise is the difference.
+    The signal is the spread of the reference over the classes of each row, the noise that of the difference:
+    the mean of each row is subtracted, since a softmax does not see it and its logarithm does not keep it.
     """
     exact = reference.astype(np.float64)
+    difference = other.astype(np.float64) - exact
     spread = exact - exact.mean(axis=1, keepdims=True)
-    noise = other.astype(np.float64) - exact
+    noise = difference - difference.mean(axis=1, keepdims=True)
     signal_power, noise_power = float(np.sum(spread**2)), float(np.sum(noise**2))
     if noise_power == 0:
         return math.inf

@@ -32,6 +32,21 @@ class PreprocessMode(str, Enum):
 
 
 @dataclass(frozen=True)
+class Affine:
+    """A preprocessing as a network's first operations: values * scale + offset, then maybe BGR.
+
+    Attributes:
+        scale: Of R, G and B.
+        offset: Of R, G and B.
+        reverses_channels: RGB becomes BGR afterwards.
+    """
+
+    scale: tuple[float, float, float]
+    offset: tuple[float, float, float]
+    reverses_channels: bool
+
+
+@dataclass(frozen=True)
 class Preprocessing:
     """The whole way from a decoded picture to the model's input.
 
@@ -84,6 +99,21 @@ class Preprocessing:
             values -= np.asarray(_IMAGENET_MEAN, np.float32)
             values /= np.asarray(_IMAGENET_DEVIATION, np.float32)
         return values
+
+    @property
+    def affine(self) -> Affine:
+        """What `normalize` does to the values, up to the rounding of float32."""
+        if self.mode is PreprocessMode.CAFFE:
+            red, green, blue = _IMAGENET_MEAN_255
+            return Affine((1.0, 1.0, 1.0), (-red, -green, -blue), reverses_channels=True)
+        if self.mode is PreprocessMode.TF:
+            return Affine((1 / 127.5,) * 3, (-1.0, -1.0, -1.0), reverses_channels=False)
+        if self.mode is PreprocessMode.TORCH:
+            red, green, blue = (1 / (255 * deviation) for deviation in _IMAGENET_DEVIATION)
+            pairs = zip(_IMAGENET_MEAN, _IMAGENET_DEVIATION, strict=True)
+            offsets = (-mean / deviation for mean, deviation in pairs)
+            return Affine((red, green, blue), (*offsets,), reverses_channels=False)  # type: ignore[arg-type]
+        return Affine((1.0, 1.0, 1.0), (0.0, 0.0, 0.0), reverses_channels=False)
 
     def to_json(self) -> dict[str, Any]:
         """As written to the manifest."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgepress.errors import InputError
-from edgepress.manifest import Activation
+from edgepress.interface import Activation
 from edgepress.models.keras_import import import_keras
 
 if TYPE_CHECKING:
@@ -16,7 +16,8 @@ class LogitsModel:
     """A classifier without its final activation.
 
     Attributes:
-        network: Gives (N, classes) logits. Shares its layers with the classifier, except for the last.
+        network: Gives (N, classes) logits as its first output; others are the classifier's. Shares its layers
+            with the classifier, except for the one that gives the scores.
         activation: What was left out.
     """
 
@@ -25,19 +26,21 @@ class LogitsModel:
 
 
 def logits_model(classifier: "keras.Model") -> LogitsModel:
-    """Leave out the final softmax or sigmoid: an argument of the last layer, or a layer of its own.
+    """Leave out the softmax or sigmoid of the first output: an argument of its layer, or one of its own.
 
     Works for Sequential, Functional and nested models. The classifier stays as it is; its layers and
     their weights are shared, and only the last layer is made anew with a copy of its weights.
 
     Raises:
-        InputError: The model ends in a bare operation (`keras.ops.softmax`) instead of a layer.
+        InputError: The first output comes from a bare operation (`keras.ops.softmax`) instead of a layer, or
+            another output is computed from its probabilities.
     """
     keras = import_keras()
     last = _last_layer(classifier)
     activation = _activation_of(last)
     if activation is Activation.NONE:
         return LogitsModel(classifier, activation)
+    _require_sole_use(classifier)
     bare = _without_activation(last)
 
     network = keras.models.clone_model(
@@ -47,19 +50,40 @@ def logits_model(classifier: "keras.Model") -> LogitsModel:
     return LogitsModel(network, activation)
 
 
-def _last_layer(model: "keras.Model") -> "keras.layers.Layer":
-    """The layer that makes the output, looked up inside nested models."""
+def _last_layer(model: "keras.Model", index: int = 0) -> "keras.layers.Layer":
+    """The layer that makes an output, looked up inside nested models."""
     keras = import_keras()
     # The only record of which layer made a tensor; Keras' own cloning reads it as well.
-    last = model.outputs[0]._keras_history.operation
+    history = model.outputs[index]._keras_history
+    last = history.operation
     if isinstance(last, keras.Model):
-        return _last_layer(last)
+        return _last_layer(last, history.tensor_index)
     if not isinstance(last, keras.Layer):
         raise InputError(
             f"The model ends in the bare operation {type(last).__name__}, and a layer was wanted. End it in "
             "a Dense, Activation or Softmax layer and save it again."
         )
     return last
+
+
+def _require_sole_use(model: "keras.Model", index: int = 0) -> None:
+    """Check that nothing else would change with an output: its layer is called once, and feeds nothing."""
+    keras = import_keras()
+    functional = getattr(model, "_functional", None) or model
+    head = functional.outputs[index]
+    history = head._keras_history
+    last = history.operation
+    # Keras keeps who feeds whom in private nodes; its own cloning walks the same ones.
+    nodes = [node for depth in functional._nodes_by_depth.values() for node in depth]
+    calls = sum(node.operation is last for node in nodes)
+    uses = [*functional.outputs, *(tensor for node in nodes for tensor in node.input_tensors)]
+    if calls > 1 or sum(tensor is head for tensor in uses) > 1:
+        raise InputError(
+            f"The layer {last.name!r} gives the scores of the classes, whose activation is left out, and "
+            "another output or layer uses it, too. Give the first output a layer of its own, and save again."
+        )
+    if isinstance(last, keras.Model):
+        _require_sole_use(last, history.tensor_index)
 
 
 def _activation_of(layer: "keras.layers.Layer") -> Activation:
@@ -85,4 +109,6 @@ def _without_activation(layer: "keras.layers.Layer") -> "keras.layers.Layer":
                 return inputs
 
         return Bare(name=layer.name)
-    return type(layer).from_config({**layer.get_config(), "activation": "linear"})
+    config = {**layer.get_config(), "activation": "linear"}
+    initial = {name: "zeros" for name in config if name.endswith("_initializer")}
+    return type(layer).from_config({**config, **initial})

@@ -1,145 +1,197 @@
-"""Keras → ONNX, with one copy of the weights.
+"""Keras → ONNX, with no copy of the weights.
 
 tf2onnx copies the graph, weights and all, for each of its optimizer's passes: `from_keras(VGG16)` was
-killed at 24 GB. So it converts the architecture alone, with the kernels as inputs of the function, and
-these inputs become initializers afterwards.
+killed at 24 GB. So it converts the architecture alone, with the kernels as inputs of the function; these
+become initializers when the file is written, one at a time.
 """
 
-import gc
+import contextlib
 import logging
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from edgepress.errors import InputError, MissingRuntimeError, ProofError
-from export.onnx_folding import ReadWeight, fold
+from edgepress.interface import Pixels
+from export.conversion import Conversion, ReadWeight, WeightedFunction, Write, weighted_function
+from export.layer_scopes import marked_layers
+from export.onnx_draft import BATCH, Draft, skeleton
+from export.onnx_file import write_onnx, write_onnx_folder
+from export.onnx_flatten import fold_flatten_order
+from export.onnx_folding import (
+    absorb_pads,
+    absorb_scale_and_offset,
+    compute_constants,
+    make_gemm,
+)
+from export.onnx_layout import hoist_input_transpose, set_interface, sink_transposes
+from export.onnx_names import name_after_layers
+from export.onnx_operations import replace_operations, require_standard
+from export.onnx_shapes import make_shapes_constant, settle_resizes
+from export.onnx_weight import Weight
 
 if TYPE_CHECKING:
     import keras
     import onnx
 
-OPSET = 17
+DEFAULT_OPSET = 17
+OPSETS = range(17, 22)
+_CONVERTED_OPSET = 17  # tf2onnx knows 18 at most, and gives pooling as ReduceMean there
 _PROTOBUF_LIMIT_BYTES = 2**31
-_BATCH = "batch"
+_GRAPH_BYTES = 64 << 20  # more than any graph without its weights has
 
 
-def onnx_from_keras(network: "keras.Model", path: Path) -> None:
-    """Write an ONNX file (opset 17): `images` (batch, H, W, 3) → `logits` (batch, classes).
+def onnx_from_keras(conversion: Conversion) -> Write:
+    """Convert the network; what is returned writes an ONNX file, or a folder (see `fits_one_file`).
 
-    Nodes are named after the layers. What depends on weights alone is computed here, so that the file has
-    no Cast, no Shape, and a Transpose only where NHWC and NCHW meet.
+    Input `images`, outputs by the names of `conversion.output_names`; other names: see `export.onnx_names`.
+    What depends on weights alone is no part of the graph, so that it has no Shape, no Cast but that of RGB
+    pixels, and a Transpose only where NHWC and NCHW meet.
 
     Raises:
-        InputError: The model is larger than a single ONNX file can be (2 GiB), or has an operation that
-            tf2onnx cannot convert.
-        ProofError: An operation outside of ONNX' standard domain, or one on weights alone, would be left.
+        InputError: The opset is not one of `OPSETS`, or an operation has no counterpart in ONNX.
+        ProofError: The graph breaks ONNX' specification, or an operation on weights alone would be left.
     """
-    needed_bytes = 4 * network.count_params()
-    if needed_bytes >= _PROTOBUF_LIMIT_BYTES:
+    if conversion.opset not in OPSETS:
         raise InputError(
-            f"{network.name} has {needed_bytes / 1e9:.1f} GB of weights, and one ONNX file holds less than "
-            "2.1 GB. Leave ONNX out with --format."
+            f"ONNX opset {conversion.opset}: wanted {OPSETS[0]} to {OPSETS[-1]}. Give another --opset."
         )
-    try:
-        import onnx
-    except ImportError as error:
-        raise MissingRuntimeError("onnx", "onnx") from error
+    network = conversion.network
+    plain = replace(conversion, interface=replace(conversion.interface, pixels=Pixels.PREPROCESSED))
+    function = weighted_function(plain)
+    model = _architecture(conversion, function)
+    draft = Draft.of(model, {**function.weights, **_captured(function)})
+    _clean(draft, conversion)
+    weights = name_after_layers(draft, function.folded)
+    _require_valid(draft.model, weights, network.name)
+    write_file = write_onnx if fits_one_file(network) else write_onnx_folder
 
-    model = _architecture(network)
-    fold(model, _kernels(network), _layer_names(network))
-    _require_standard(model)
-    path.write_bytes(model.SerializeToString())
-    del model
-    gc.collect()
+    def write(path: Path) -> None:
+        write_file(path, draft.model, weights)
+
+    return write
+
+
+def fits_one_file(network: "keras.Model") -> bool:
+    """Whether a network is written as one file: protobuf reads less than 2 GiB."""
+    return 4 * int(network.count_params()) + _GRAPH_BYTES < _PROTOBUF_LIMIT_BYTES
+
+
+def _clean(draft: Draft, conversion: Conversion) -> None:
+    settle_resizes(draft)
+    make_shapes_constant(draft)
+    draft.merge_duplicates()
+    compute_constants(draft)
+    sink_transposes(draft)
+    hoist_input_transpose(draft)
+    absorb_pads(draft)
+    absorb_scale_and_offset(draft)
+    set_interface(draft, conversion)
+    make_gemm(draft)
+    fold_flatten_order(draft)
+    draft.merge_duplicates()
+    del draft.graph.value_info[:]
+    for value in (draft.graph.input[0], *draft.graph.output):
+        batch = value.type.tensor_type.shape.dim[0]
+        batch.Clear()
+        if conversion.interface.batch is None:
+            batch.dim_param = BATCH
+        else:
+            batch.dim_value = conversion.interface.batch
+
+
+def _require_valid(model: "onnx.ModelProto", weights: Mapping[str, Weight], name: str) -> None:
+    """Check the specification, types and shapes, on the graph with weights of the true shapes.
+
+    The values of weights are no part of that, so the file, whose encoding is tested, need not be read again.
+    """
+    import onnx
+
     try:
-        onnx.checker.check_model(str(path), full_check=True)
+        onnx.checker.check_model(skeleton(model, weights), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        reason = " ".join(str(error).split())[:300]
         raise ProofError(
-            f"The ONNX file of {network.name} is not valid ({error}). Leave ONNX out with --format."
+            f"The ONNX graph of {name} is not valid ({reason}). Leave ONNX out with --format."
         ) from error
 
 
-def _architecture(network: "keras.Model") -> "onnx.ModelProto":
-    """The graph with every kernel (rank ≥ 2) as a graph input `weight_<i>`; vectors are constants in it.
-
-    Vectors (biases, batch statistics) are small, and as constants tf2onnx folds them itself.
-    """
+def _architecture(conversion: Conversion, function: WeightedFunction) -> "onnx.ModelProto":
+    """The graph with every kernel as a graph input; vectors are constants, which tf2onnx folds itself."""
     try:
         import tf2onnx
     except ImportError as error:
-        raise MissingRuntimeError("tf2onnx", "onnx") from error
-    import tensorflow as tf
+        raise MissingRuntimeError(error.name or "tf2onnx", "onnx") from error
 
-    variables = network.variables
-    position = {id(variable): i for i, variable in enumerate(variables)}
-    trainable = [position[id(variable)] for variable in network.trainable_variables]
-    fixed = [position[id(variable)] for variable in network.non_trainable_variables]
-    large = [i for i, variable in enumerate(variables) if len(variable.shape) > 1]
-    vectors = {i: v.value.numpy() for i, v in enumerate(variables) if i not in large}
-
-    def logits(images: Any, *kernels: Any) -> Any:
-        values = {i: tf.constant(vector) for i, vector in vectors.items()}
-        values.update(zip(large, kernels, strict=True))
-        outputs, _ = network.stateless_call(
-            [values[i] for i in trainable], [values[i] for i in fixed], images, training=False
-        )
-        return tf.identity(outputs, name="logits")
-
-    shape = [None, *network.inputs[0].shape[1:]]
-    signature = [
-        tf.TensorSpec(shape, tf.float32, name="images"),
-        *(tf.TensorSpec(variables[i].shape, variables[i].dtype, name=f"weight_{i}") for i in large),
-    ]
-    function = tf.function(logits, input_signature=signature, autograph=False)
-    logging.getLogger("tf2onnx").setLevel(logging.ERROR)
+    name = conversion.network.name
+    logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)  # what it cannot convert is said here
     try:
-        model, _ = tf2onnx.convert.from_function(function, input_signature=signature, opset=OPSET)
+        with marked_layers(function.network), _functions_inlined(), _duplicates_kept():
+            model, _ = tf2onnx.convert.from_function(
+                function.call, input_signature=function.signature, opset=_CONVERTED_OPSET
+            )
     except (ValueError, RuntimeError, NotImplementedError) as error:
         reason = " ".join(str(error).split())[:300]
         raise InputError(
-            f"tf2onnx cannot convert {network.name}: {reason}. Replace the layer, or leave ONNX out "
-            "with --format."
+            f"tf2onnx cannot convert {name}: {reason}. Replace the layer, or leave ONNX out with --format."
         ) from error
-    return _with_contract_names(model)
-
-
-def _with_contract_names(model: "onnx.ModelProto") -> "onnx.ModelProto":
-    """Give input, output and batch the names that every artifact has."""
     graph = model.graph
-    graph.name = "logits"
-    old = graph.output[0].name
-    for node in graph.node:
-        node.output[:] = ["logits" if name == old else name for name in node.output]
-        node.input[:] = ["logits" if name == old else name for name in node.input]
-    graph.output[0].name = "logits"
-    for value in (graph.input[0], graph.output[0]):
-        value.type.tensor_type.shape.dim[0].dim_param = _BATCH
+    graph.name = function.outputs[0]
+    if conversion.interface.batch is None:
+        graph.input[0].type.tensor_type.shape.dim[0].dim_param = BATCH
+    outputs = {output.name: output for output in graph.output}  # sorted by TensorFlow
+    del graph.output[:]
+    graph.output.extend(outputs[name] for name in function.outputs)
+    replace_operations(graph)
+    require_standard(model, name)
+    return _of_opset(model, conversion.opset)
+
+
+def _captured(function: WeightedFunction) -> dict[str, ReadWeight]:
+    """Values that layers hold outside of their variables: the mean given to a Normalization, say."""
+    traced = function.call.get_concrete_function(*function.signature)  # by tf2onnx, and kept
+    return {inner.name: partial(np.asarray, outer) for outer, inner in traced.graph.captures}
+
+
+@contextlib.contextmanager
+def _functions_inlined() -> Iterator[None]:
+    """While it is open, what Keras has compiled by XLA (a grouped convolution) is traced through."""
+    import tensorflow as tf
+
+    before = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(run_eagerly=True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(before)
+
+
+@contextlib.contextmanager
+def _duplicates_kept() -> Iterator[None]:
+    """While it is open, tf2onnx merges no equal nodes; `Draft.merge_duplicates` does it.
+
+    Which of them tf2onnx keeps goes by the order of a set of names, another one in each process.
+    """
+    import tf2onnx.optimizer as module
+
+    before = module._optimizers
+    kept = ((name, factory) for name, factory in before.items() if name != "merge_duplication")
+    module._optimizers = OrderedDict(kept)
+    try:
+        yield
+    finally:
+        module._optimizers = before
+
+
+def _of_opset(model: "onnx.ModelProto", opset: int) -> "onnx.ModelProto":
+    import onnx
+
+    if opset != _CONVERTED_OPSET:
+        model = onnx.version_converter.convert_version(model, opset)
+    model.ir_version = onnx.helper.find_min_ir_version_for(model.opset_import)
     return model
-
-
-def _kernels(network: "keras.Model") -> dict[str, ReadWeight]:
-    return {
-        f"weight_{i}": variable.value.numpy
-        for i, variable in enumerate(network.variables)
-        if len(variable.shape) > 1
-    }
-
-
-def _layer_names(model: "keras.Model") -> frozenset[str]:
-    """Names of all layers, those of nested models included."""
-    names = {layer.name for layer in model.layers}
-    return frozenset(
-        names.union(*(_layer_names(layer) for layer in model.layers if hasattr(layer, "layers")))
-    )
-
-
-def _require_standard(model: "onnx.ModelProto") -> None:
-    foreign = sorted({f"{node.domain}.{node.op_type}" for node in model.graph.node if node.domain})
-    if foreign:
-        names = ", ".join(foreign)
-        raise ProofError(
-            f"Operations outside of ONNX' standard domain would be left: {names}. "
-            "Leave ONNX out with --format."
-        )
-    kept = [opset for opset in model.opset_import if not opset.domain]  # tf2onnx declares unused domains
-    del model.opset_import[:]
-    model.opset_import.extend(kept)

@@ -1,47 +1,52 @@
 """The stage: MODEL in, portable files and their manifest out."""
 
+import gc
 import importlib.metadata
 import logging
 import math
 import shutil
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 import edgepress
-from edgepress.artifact import Artifact, Format, Precision, Runtime, TensorSpec
+from edgepress.artifact import Artifact, Format, Precision, Runtime
+from edgepress.dataset import DIGITS
 from edgepress.digests import remember_sha256
 from edgepress.errors import InputError
-from edgepress.files import make_folder, require_disk, sha256_of_json, sha256_of_path, size_bytes
+from edgepress.files import (
+    make_folder,
+    require_disk,
+    scratch_folder,
+    sha256_of_json,
+    sha256_of_path,
+    size_bytes,
+    writing,
+)
+from edgepress.interface import PLAIN, Interface
 from edgepress.labels import labels_of_data, read_labels
 from edgepress.lock import exclusive
-from edgepress.manifest import MANIFEST, Manifest, ModelCard
-from edgepress.metrics import Logits
+from edgepress.manifest import GOLDEN, MANIFEST, Manifest
 from edgepress.models.source import ModelChoice, ModelSource, resolve
-from edgepress.models.vgg16 import Style
-from edgepress.models.weights import fingerprint_of
+from edgepress.models.vgg16 import VGG16_DIGITS, Style
 from edgepress.parity import Parity
-from edgepress.preprocessing import Preprocessing, PreprocessMode
+from edgepress.preprocessing import PreprocessMode
 from edgepress.progress import Progress, silent
-from export.logits import logits_model
-from export.onnx_from_keras import onnx_from_keras
-from export.saved_model_from_keras import saved_model_from_keras
-from export.smoke import smoke_check, smoke_input
-from export.tflite_from_keras import BATCH, tflite_from_keras
+from edgepress.record import to_json
+from export.formats import FORMATS, WRITERS, Draft, draft_of
+from export.onnx_from_keras import DEFAULT_OPSET
+from export.reference import Reference, reference_of
+from export.smoke import smoke_check
 
 if TYPE_CHECKING:
-    import keras
+    pass
 
 logger = logging.getLogger(__name__)
 
 _PACKAGES = ("tensorflow", "keras", "tf2onnx", "onnx", "numpy")
 _DISK_MARGIN = 1.05
-_SMOKE_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,8 @@ class ExportRequest:
         labels: Text file with a class name a line, or None.
         data: DATA whose class folders name the classes, or None.
         seed: For random weights and for training.
+        interface: What the files take and give; a layout is ONNX' alone, TFLite always has a fixed batch.
+        opset: Of ONNX.
     """
 
     model: str
@@ -71,57 +78,23 @@ class ExportRequest:
     labels: Path | None = None
     data: str | None = None
     seed: int = 0
+    interface: Interface = PLAIN
+    opset: int = DEFAULT_OPSET
 
 
 @dataclass(frozen=True)
-class _Writer:
-    """How one format is written.
+class _Written:
+    """A format whose file lies in the scratch folder."""
 
-    Attributes:
-        artifact_id: In the manifest.
-        file_name: Inside the folder.
-        convert: Writes the network to a path.
-        runtimes: Made for these; the first one proves it.
-        batch: None where it is free.
-    """
-
-    artifact_id: str
-    file_name: str
-    convert: Callable[["keras.Model", Path], None]
-    runtimes: tuple[Runtime, ...]
-    batch: int | None
-
-
-_WRITERS = {
-    Format.SAVED_MODEL: _Writer(
-        "saved_model-fp32", "saved_model-fp32", saved_model_from_keras, (Runtime.TENSORFLOW,), None
-    ),
-    Format.ONNX: _Writer(
-        "onnx-fp32",
-        "onnx-fp32.onnx",
-        onnx_from_keras,
-        (Runtime.ONNXRUNTIME, Runtime.ONNXRUNTIME_CUDA, Runtime.ONNXRUNTIME_TENSORRT),
-        None,
-    ),
-    Format.TFLITE: _Writer("tflite-fp32", "tflite-fp32.tflite", tflite_from_keras, (Runtime.LITERT,), BATCH),
-}
-FORMATS = tuple(_WRITERS)
-
-
-@dataclass(frozen=True)
-class _Reference:
-    """The network that every file must reproduce, with its answer to the smoke picture."""
-
-    network: "keras.Model"
-    card: ModelCard
-    images: NDArray[np.float32]
-    logits: Logits
-    provenance: dict[str, Any]
+    draft: Draft
+    path: Path
+    wall_ns: int
 
 
 def export_model(request: ExportRequest, progress: Progress = silent) -> Manifest:
     """Write the model in each format, prove each file against Keras, and record it in the manifest.
 
+    With them comes golden.npz, Keras' answers to the golden pictures, by which `edgepress parity` judges.
     What is current is not made again, and then no framework is imported. A folder that holds another model,
     or this one made of other things, is taken over: its artifacts are dropped once the first new one is
     proven.
@@ -142,7 +115,7 @@ def export_model(request: ExportRequest, progress: Progress = silent) -> Manifes
         )
     )
     labels = _labels(request, source)
-    key = _key(source, labels)
+    key = _key(request, source, labels)
     if not request.formats:
         raise InputError(f"No format to export. Give --format {'|'.join(f.value for f in FORMATS)}.")
     if not request.out.is_dir():
@@ -162,24 +135,84 @@ def _brought_up_to_date(
     former = Manifest.load(request.out) if (request.out / MANIFEST).is_file() else None
     same = former if former is not None and _is_of_key(former, key) else None
     pending = [f for f in request.formats if not _is_current(same, f, key)]
-    if same is not None and not pending:
+    golden = None if same is None else _golden_sha256(same)
+    if same is not None and golden is not None and not pending:
         return same
     make_folder(request.out)
     require_disk(
         request.out, int(source.weights_bytes * len(pending) * _DISK_MARGIN), f"Exporting {source.name}"
     )
-    reference = _reference(source, _fitting(request, labels), progress)
+    with scratch_folder(request.out) as scratch:
+        reference, written = _written(request, source, labels, pending, scratch, progress)
+        gc.collect()  # the network: files are proven without its weights beside theirs
+        return _proven(request, reference, written, former, same, key, progress)
+
+
+def _written(
+    request: ExportRequest,
+    source: ModelSource,
+    labels: tuple[str, ...] | None,
+    pending: Sequence[Format],
+    scratch: Path,
+    progress: Progress,
+) -> tuple[Reference, list[_Written]]:
+    """Load the network, ask it, convert its architecture into every format, and only then write the files."""
+    network, reference = reference_of(
+        source, _fitting(request, labels), _golden_data(request, source), progress
+    )
+    converted = [
+        draft_of(network, reference.card, WRITERS[form], request.interface, request.opset) for form in pending
+    ]
+    found = []
+    for draft, write in converted:
+        path = scratch / draft.file_name
+        start_ns = time.perf_counter_ns()
+        with writing(request.out / draft.file_name):
+            write(path)
+        found.append(_Written(draft, path, time.perf_counter_ns() - start_ns))
+    return reference, found
+
+
+def _proven(
+    request: ExportRequest,
+    reference: Reference,
+    written: Sequence[_Written],
+    former: Manifest | None,
+    same: Manifest | None,
+    key: str,
+    progress: Progress,
+) -> Manifest:
+    """Prove one file after the other, and put each in its place."""
     manifest = Manifest(request.out, reference.card, same.artifacts if same is not None else ())
     on_disk = former or manifest
-    for done, artifact_format in enumerate(pending):
-        progress("export", done, len(pending))
-        manifest = manifest.with_artifact(_write(reference, artifact_format, on_disk, key))
+    golden = None if same is None else _golden_sha256(same)
+    if not written:  # the golden set alone is missing, or was changed
+        manifest = _with_golden(manifest, _write_golden(reference, on_disk))
+        manifest.save()
+        return manifest
+    # TensorFlow keeps the memory of what it once loaded: its file is proven last.
+    in_order = sorted(written, key=lambda one: one.draft.writer.runtimes[0] is Runtime.TENSORFLOW)
+    for done, found in enumerate(in_order):
+        progress("export", done, len(written))
+        artifact = _prove(reference, found, on_disk, key)
+        golden = golden or _write_golden(reference, on_disk.without(artifact.path))
+        manifest = _with_golden(manifest.with_artifact(artifact), golden)
         manifest.save()
         on_disk = manifest
         if former is not None:
             _remove_dropped(former, manifest)
-    progress("export", len(pending), len(pending))
+    manifest = _in_asked_order(manifest, written)
+    manifest.save()
+    progress("export", len(written), len(written))
     return manifest
+
+
+def _in_asked_order(manifest: Manifest, written: Sequence[_Written]) -> Manifest:
+    """A manifest whose new artifacts stand in the order in which they were asked for."""
+    ids = [found.draft.writer.artifact_id for found in written]
+    asked = iter(ids)
+    artifacts = (manifest.get(next(asked)) if a.id in ids else a for a in manifest.artifacts)
+    return replace(manifest, artifacts=tuple(artifacts))
 
 
 def _labels(request: ExportRequest, source: ModelSource) -> tuple[str, ...] | None:
@@ -190,7 +223,7 @@ def _labels(request: ExportRequest, source: ModelSource) -> tuple[str, ...] | No
     return labels_of_data(request.data) if request.data is not None else None
 
 
-def _key(source: ModelSource, labels: tuple[str, ...] | None) -> str:
+def _key(request: ExportRequest, source: ModelSource, labels: tuple[str, ...] | None) -> str:
     """Hash of everything that the files depend on."""
     return sha256_of_json(
         {
@@ -198,6 +231,8 @@ def _key(source: ModelSource, labels: tuple[str, ...] | None) -> str:
             "source": source.depends_on,
             "preprocess": source.mode.value,
             "labels": labels,
+            "interface": to_json(request.interface),
+            "opset": request.opset,
             "versions": _versions(),
         }
     )
@@ -217,42 +252,38 @@ def _version(package: str) -> str | None:
 
 def _is_of_key(manifest: Manifest, key: str) -> bool:
     """Whether a manifest is of the same model made of the same things."""
-    ids = {writer.artifact_id for writer in _WRITERS.values()}
+    ids = {writer.artifact_id for writer in WRITERS.values()}
     exported = [artifact for artifact in manifest.artifacts if artifact.id in ids]
     return bool(exported) and all(artifact.key == key for artifact in exported)
 
 
 def _is_current(manifest: Manifest | None, artifact_format: Format, key: str) -> bool:
-    writer = _WRITERS[artifact_format]
+    writer = WRITERS[artifact_format]
     if manifest is None or not manifest.is_current(writer.artifact_id, key):
         return False
     logger.info("%s: up to date", writer.artifact_id)
     return True
 
 
-def _reference(
-    source: ModelSource, labels_for: Callable[[int], tuple[str, ...] | None], progress: Progress
-) -> _Reference:
-    loaded = source.load(progress)
-    found = logits_model(loaded.model)
-    network = found.network
-    _, height, width, _ = network.inputs[0].shape
-    class_count = int(network.outputs[0].shape[1])
-    preprocessing = Preprocessing(source.mode, height, width)
-    images = smoke_input(preprocessing, _SMOKE_SEED)
-    card = ModelCard(
-        source.name,
-        source.weights,
-        fingerprint_of(network),
-        int(network.count_params()),
-        class_count,
-        labels_for(class_count),
-        preprocessing,
-        found.activation,
-        source.trained_on,
-    )
-    logits = np.asarray(network(images, training=False), np.float32)
-    return _Reference(network, card, images, logits, loaded.findings)
+def _golden_sha256(manifest: Manifest) -> str | None:
+    """SHA-256 of the golden set in the folder, if it is the one that the manifest names."""
+    path, named = manifest.folder / GOLDEN, manifest.model.golden_sha256
+    return named if named is not None and path.is_file() and sha256_of_path(path) == named else None
+
+
+def _golden_data(request: ExportRequest, source: ModelSource) -> str | None:
+    return request.data or (DIGITS if source.name == VGG16_DIGITS.name else None)
+
+
+def _with_golden(manifest: Manifest, sha256: str) -> Manifest:
+    return replace(manifest, model=replace(manifest.model, golden_sha256=sha256))
+
+
+def _write_golden(reference: Reference, on_disk: Manifest) -> str:
+    """Write the golden set and give its SHA-256. `on_disk` is the manifest that lies there."""
+    with on_disk.placing(GOLDEN) as temporary:
+        reference.golden.save(temporary)
+    return sha256_of_path(on_disk.folder / GOLDEN)
 
 
 def _fitting(
@@ -274,32 +305,33 @@ def _fitting(
     return labels_for
 
 
-def _write(reference: _Reference, artifact_format: Format, on_disk: Manifest, key: str) -> Artifact:
-    """Convert, prove, and only then put the file in its place."""
-    writer = _WRITERS[artifact_format]
-    path = on_disk.folder / writer.file_name
+def _prove(reference: Reference, written: _Written, on_disk: Manifest, key: str) -> Artifact:
+    """Run a written file, and only then put it in its place."""
+    draft, writer = written.draft, written.draft.writer
+    path = on_disk.folder / draft.file_name
     start_ns = time.perf_counter_ns()
-    with on_disk.placing(writer.file_name) as temporary:
-        writer.convert(reference.network, temporary)
-        parity = smoke_check(temporary, writer.runtimes[0], reference.images, reference.logits)
-    wall_ns = time.perf_counter_ns() - start_ns
+    with on_disk.placing(draft.file_name) as temporary:
+        written.path.replace(temporary)
+        golden = reference.golden  # its first picture, the drawn one, is the smoke check's
+        answers = (golden.pictures[:1], golden.logits[:1], reference.others)
+        parity = smoke_check(temporary, writer.runtimes[0], draft.promise, *answers)
+    wall_ns = written.wall_ns + time.perf_counter_ns() - start_ns
     size, digest = size_bytes(path), sha256_of_path(path)
-    remember_sha256(on_disk.folder, writer.file_name, digest)
+    remember_sha256(on_disk.folder, draft.file_name, digest)
     found = (writer.artifact_id, size / 1e6, wall_ns / 1e9, _in_words(parity))
     logger.info("%s: %.1f MB in %.1f s, logits %s", *found)
-    preprocessing = reference.card.preprocessing
-    shape = (writer.batch, preprocessing.height, preprocessing.width, 3)
     return Artifact(
         writer.artifact_id,
-        writer.file_name,
-        artifact_format,
+        draft.file_name,
+        writer.format,
         Precision.FP32,
         writer.runtimes,
-        (TensorSpec("images", shape, "float32"),),
-        (TensorSpec("logits", (writer.batch, reference.card.class_count), "float32"),),
+        draft.inputs,
+        draft.outputs,
         digest,
         size,
         key,
+        interface=draft.promise.interface,
         provenance={
             **reference.provenance,
             "versions": _versions(),

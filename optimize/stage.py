@@ -211,7 +211,8 @@ def _calibrate(
         artifact = manifest.get(artifact_id)
         if artifact.sha256 in table.graphs:
             continue
-        inputs = drawn.pictures.inputs(manifest.model.preprocessing)
+        interface = artifact.interface
+        inputs = map(interface.filled, drawn.pictures.inputs(manifest.model.preprocessing, interface))
         calibrate = CALIBRATORS[artifact.format]
         ranges = calibrate(manifest.path_of(artifact), inputs, len(drawn.pictures), progress)
         table = table.with_graph(artifact.sha256, ranges)

@@ -23,6 +23,7 @@ from edgepress.inspection.earned import earned_precision
 from edgepress.inspection.inspection_onnx import inspect_onnx
 from edgepress.inspection.inspection_tflite import inspect_tflite
 from edgepress.inspection.layer import Inspection
+from edgepress.interface import Interface
 from edgepress.manifest import Manifest, ModelCard
 from edgepress.runners import litert_runner, onnxruntime_runner
 from edgepress.runners.runner import Runner
@@ -158,7 +159,7 @@ def parent_of(step: Step, manifest: Manifest) -> Artifact:
     """The artifact that the step starts from.
 
     Raises:
-        InputError: The manifest has none.
+        InputError: The manifest has none, or it is an ONNX model of more than 2 GiB.
     """
     parent = manifest.find(step.recipe.parent)
     if parent is None:
@@ -166,6 +167,11 @@ def parent_of(step: Step, manifest: Manifest) -> Artifact:
         raise InputError(
             f"Recipe {step.recipe.name!r} needs {step.recipe.parent}, and {manifest.folder} has none. "
             f"Export the model with --format {name}."
+        )
+    if parent.format is Format.ONNX and manifest.path_of(parent).is_dir():
+        raise InputError(
+            f"Recipe {step.recipe.name!r} works on one file, and {parent.id} of {manifest.folder} is a "
+            "folder: one ONNX file cannot hold its weights. Take recipes of another format with --recipe."
         )
     return parent
 
@@ -230,7 +236,7 @@ def _ensures(step: Step, parent: Artifact, model: ModelCard, path: Path) -> Arti
         _require_signature(recipe, parent, inspection)
         if recipe.format is Format.ONNX:
             require_valid_onnx(path, qdq_for_tensorrt=recipe.family == "tensorrt")
-        _require_finite_logits(recipe, model, path)
+        _require_finite_logits(recipe, model, parent.interface, path)
         inputs, outputs = inspection.inputs, inspection.outputs
         shares = inspection.shares(Proof.INSPECTED)
     return Artifact(
@@ -248,6 +254,7 @@ def _ensures(step: Step, parent: Artifact, model: ModelCard, path: Path) -> Arti
         parent=parent.id,
         target=step.bound_to,
         shares=shares,
+        interface=replace(parent.interface, batch=inputs[0].shape[0]),
     )
 
 
@@ -280,7 +287,9 @@ def _require_signature(recipe: Recipe, parent: Artifact, inspection: Inspection)
     for before, after in zip(
         (*parent.inputs, *parent.outputs), (*inspection.inputs, *inspection.outputs), strict=True
     ):
-        dtype = "int8" if integer_io else before.dtype
+        dtype = (
+            "int8" if integer_io and before.dtype == "float32" else before.dtype
+        )  # pixels stay as they are
         if (after.name, after.shape, after.dtype) != (before.name, before.shape, dtype):
             raise ProofError(
                 f"{recipe.name}: wanted {before.name} {dtype} {before.shape}, got {after.name} {after.dtype} "
@@ -288,7 +297,7 @@ def _require_signature(recipe: Recipe, parent: Artifact, inspection: Inspection)
             )
 
 
-def _require_finite_logits(recipe: Recipe, model: ModelCard, path: Path) -> None:
+def _require_finite_logits(recipe: Recipe, model: ModelCard, interface: Interface, path: Path) -> None:
     """Run the file once on the CPU, on noise that went through the model's own preprocessing."""
     preprocessing = model.preprocessing
     shape = (1, preprocessing.height, preprocessing.width, 3)
@@ -299,7 +308,8 @@ def _require_finite_logits(recipe: Recipe, model: ModelCard, path: Path) -> None
     else:
         runner = litert_runner.on_cpu(path, 0)
     with runner:
-        logits = runner.infer(preprocessing.normalize(noise))
+        scores = interface.run(runner.infer, interface.feed(noise, preprocessing))
+    logits = interface.logits(scores, model.activation)
     if logits.shape != (1, model.class_count) or not np.all(np.isfinite(logits)):
         raise ProofError(
             f"{recipe.name}: wanted {model.class_count} finite logits, got {logits.shape} with "

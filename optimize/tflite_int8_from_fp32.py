@@ -44,8 +44,11 @@ def tflite_int8_from_fp32(source: Path, destination: Path, ranges: Ranges) -> Ma
 
 
 def _require_ranges(source: Path, ranges: Ranges) -> None:
+    from ai_edge_litert.schema_py_generated import TensorType
+
     with tflite_model(source) as model:
-        names = [model.tensor(i).Name().decode() for i in model.activations()]
+        activations = map(model.tensor, model.activations())
+        names = [t.Name().decode() for t in activations if t.Type() == TensorType.FLOAT32]
         missing = [name for name in names if name not in ranges]
     if missing:
         raise InputError(

@@ -3,6 +3,7 @@
 import ast
 import builtins
 import inspect
+import operator
 import re
 import shlex
 import shutil
@@ -16,7 +17,7 @@ import tomllib
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-import edgepress
+import edgepress.api
 from benchmark.gate import Field, Quantity, requirement_of
 from benchmark.quantities import State
 from edgepress.artifact import Device, Format, Precision, Runtime
@@ -141,15 +142,15 @@ def test_commands_that_are_shown_are_valid(path: Path) -> None:
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_calls_that_are_shown_fit_the_functions(path: Path) -> None:
     shown = re.findall(
-        r"^ *(?:\w+ = )?(edgepress\.\w+\(.*\))$", path.read_text(encoding="utf-8"), re.MULTILINE
+        r"^ *(?:\w+ = )?(edgepress\.(?:api\.)?\w+\(.*\))$", path.read_text(encoding="utf-8"), re.MULTILINE
     )
     for text in shown:
         call = ast.parse(text, mode="eval").body
         assert isinstance(call, ast.Call)
-        function = getattr(edgepress, ast.unparse(call.func).removeprefix("edgepress."))
+        function = operator.attrgetter(ast.unparse(call.func).removeprefix("edgepress."))(edgepress)
         inspect.signature(function).bind(*call.args, **{str(k.arg): k.value for k in call.keywords})
     if path.name == "python.md":
-        assert len(shown) == len(edgepress.__all__), "each function is shown once"
+        assert len(shown) == len(edgepress.__all__) + 1, "each function is shown once, api.parity too"
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)

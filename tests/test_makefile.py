@@ -12,7 +12,7 @@ from edgepress.cli.job import read_job
 
 ROOT = Path(__file__).resolve().parents[1]
 TARGETS = {
-    *("setup", "export", "optimize", "benchmark", "report", "bundle", "docs", "doctor"),
+    *("setup", "export", "optimize", "parity", "benchmark", "report", "bundle", "docs", "doctor"),
     *("all", "test", "check", "clean"),
 }
 
@@ -34,7 +34,7 @@ def test_help_lists_every_target_with_a_line() -> None:
     assert listed >= TARGETS
 
 
-@pytest.mark.parametrize("target", ["export", "optimize", "benchmark"])
+@pytest.mark.parametrize("target", ["export", "optimize", "parity", "benchmark"])
 def test_target_runs_the_job_until_that_stage(target: str) -> None:
     done = make("--dry-run", target)
     words = command_of(done)
@@ -53,8 +53,8 @@ def test_variables_become_keys_of_the_job() -> None:
         "benchmark.quick=false",  # before the user's own, which wins
     }
     job = read_job(ROOT / words[words.index("run") + 1], overrides)
-    assert [command.name for command, _ in job.steps] == ["export", "optimize", "benchmark"]
-    assert all(arguments.data == "tests" for _, arguments in job.steps)
+    assert [command.name for command, _ in job.steps] == ["export", "optimize", "parity", "benchmark"]
+    assert [vars(arguments).get("data") for _, arguments in job.steps] == ["tests", "tests", None, "tests"]
     assert job.steps[-1][1].quick is True
 
 

@@ -21,6 +21,7 @@ from edgepress.models.weights import draw_random
 from edgepress.parity import FP32_SNR_FLOOR_DB, require_parity
 from edgepress.preprocessing import Preprocessing, PreprocessMode
 from edgepress.runners.runner import runner_for
+from export.conversion import Conversion
 from export.onnx_from_keras import onnx_from_keras
 
 Array = NDArray[np.float32]
@@ -126,11 +127,15 @@ def _change(model: onnx.ModelProto, name: str, change: Callable[[Array], Array])
 
 
 def _wrong_flatten_order(model: onnx.ModelProto) -> None:
-    """Flatten channels first: the Transpose in front of the Reshape is skipped."""
-    (reshape,) = (node for node in model.graph.node if node.op_type == "Reshape")
-    (transpose,) = (node for node in model.graph.node if node.output[0] == reshape.input[0])
-    assert transpose.op_type == "Transpose"
-    reshape.input[0] = transpose.input[0]
+    """Keras flattens channels last, ONNX channels first: the rows of fc1 stay as Keras has them."""
+    channels = next(t.dims[0] for t in model.graph.initializer if t.name == "block5_conv3/kernel")
+
+    def as_in_keras(kernel: Array) -> Array:
+        rows, columns = kernel.shape
+        by_channel = kernel.reshape(channels, rows // channels, columns)
+        return by_channel.transpose(1, 0, 2).reshape(rows, columns)
+
+    _change(model, "fc1/kernel", as_in_keras)
 
 
 def _bias_dropped(layer: str) -> Callable[[onnx.ModelProto], None]:
@@ -190,7 +195,7 @@ def test_parity_catches_a_wrong_flatten_order(tmp_path: Path, sample_photos: Pat
     network = _linear(build(replace(VGG16_DIGITS, side_pixels=64), Style.SEQUENTIAL))
     draw_random(network, seed=2)
     path = tmp_path / "m.onnx"
-    onnx_from_keras(network, path)
+    onnx_from_keras(Conversion(network))(path)
     images = _photos(sample_photos, Preprocessing(PreprocessMode.CAFFE, 64, 64))
     assert _require_caught(path, images, network, [_wrong_flatten_order]) == 2
 

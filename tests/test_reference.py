@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from edgepress.parity.report import ParityReport
 from edgepress.target import target_of
 from optimize.recipe import recipes_for
 
@@ -27,10 +28,12 @@ def test_int8_keeps_the_decisions_of_fp32_on_real_photos(
     for command in (
         ("export", model, "--out", out, *arguments),
         ("optimize", out, "--data", calibration, "--recipe", *recipes),
+        ("parity", out),
         ("benchmark", out, "--data", evaluation, "--quick", "--limit", PHOTOS),
     ):
         done = cli(*command)
         assert done.returncode == 0, done.stderr
+    _require_fp32_is_keras(ParityReport.load(out))
     results = json.loads((out / "results.json").read_text())["results"]
     rows = {row["artifact"]: row["accuracy"] for row in results if row["status"] == "ok"}
     fp32 = rows["onnx-fp32"]["top1"]
@@ -42,3 +45,14 @@ def test_int8_keeps_the_decisions_of_fp32_on_real_photos(
         assert found["top1"] >= fp32 - 0.02, recipe
         assert found["agreement"] >= 0.97, recipe
         assert found["logit_snr_db"] >= 30, recipe
+
+
+def _require_fp32_is_keras(report: ParityReport) -> None:
+    """The exported files give Keras' logits on photos: at least 100 dB, and every decision."""
+    exported = [row for row in report.rows if row.reference == "keras"]
+    assert [row.artifact for row in exported] == ["onnx-fp32", "tflite-fp32"]
+    assert report.kinds.count("photo") == 6
+    for row in exported:
+        assert row.structured is not None
+        assert row.structured.snr_db is None or row.structured.snr_db >= 100
+        assert row.structured.agreement == 1

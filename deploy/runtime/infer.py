@@ -50,7 +50,7 @@ def _require(manifest: Any) -> None:
     for where, name in (("model.file", model["file"]), ("golden.file", own["golden"]["file"])):
         if _of(name, where, str) in {"", ".", ".."} or set(name) & set("/\\\0"):
             raise ValueError(f"{where} is {name!r}, and the name of a file in this folder is wanted")
-    _of(model["inputs"][0]["name"], "model.inputs[0].name", str)
+    _names_of(model)
     if own["activation"] not in _ACTIVATIONS:
         raise ValueError(f"activation is {own['activation']!r}, wanted one of {', '.join(_ACTIVATIONS)}")
     if labels is not None and not all(isinstance(label, str) for label in _of(labels, "labels", list)):
@@ -98,14 +98,35 @@ def preprocessing_of(manifest: Any) -> Any:
         raise Refusal(f"manifest.json: preprocessing cannot be used ({error}). {UNPACK}") from error
 
 
+def interface_of(manifest: Any) -> Any:
+    """The model's interface, one picture at a time if it may, and its activation."""
+    from dataclasses import replace
+
+    from interface import Activation, Interface
+
+    try:
+        found = Interface.from_json(manifest["model"]["interface"])
+        return replace(found, batch=found.batch or 1), Activation(manifest["activation"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise Refusal(f"manifest.json: the interface cannot be used ({error}). {UNPACK}") from error
+
+
+def _names_of(model: Any) -> "tuple[str, str]":
+    """Of the input, and of the output that holds the scores."""
+    found = [_of(model[side][0]["name"], f"model.{side}[0].name", str) for side in ("inputs", "outputs")]
+    return found[0], found[1]
+
+
 def logits_of(session: Any, manifest: Any, pictures: Any) -> Any:
     """(N, height, width, 3) uint8 RGB of the model's size → (N, classes) float32 logits, all finite."""
     import numpy as np
 
-    inputs = preprocessing_of(manifest).normalize(pictures)
-    name, labels = manifest["model"]["inputs"][0]["name"], manifest["labels"]
+    interface, activation = interface_of(manifest)
+    inputs = interface.feed(pictures, preprocessing_of(manifest))
+    names, labels = _names_of(manifest["model"]), manifest["labels"]
     try:
-        logits = np.concatenate([session.run(None, {name: one[np.newaxis]})[0] for one in inputs])
+        scores = interface.run(lambda block: session.run([names[1]], {names[0]: block})[0], inputs)
+        logits = interface.logits(scores, activation)
     except Exception as error:  # ONNX Runtime's errors share no other base
         raise Refusal(f"ONNX Runtime cannot run {manifest['model']['file']}: {error}. {UNPACK}") from error
     if logits.ndim != 2 or (labels is not None and logits.shape[1] != len(labels)):

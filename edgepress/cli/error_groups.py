@@ -61,7 +61,7 @@ GROUPS = (
     ),
     Group(
         "export",
-        ("export", "edgepress/parity.py"),
+        ("export", "edgepress/parity/logit_proof.py"),
         "A model that a format cannot express, or a written file that does not give Keras' logits (exit code 1): it is "
         "not delivered. `--format` leaves a format out.",
     ),
@@ -70,6 +70,12 @@ GROUPS = (
         ("optimize",),
         "A recipe that does not suit the model or the target, calibration that does not belong to it, or a produced file "
         "that is not what its name promises (exit code 1). What was made before stays.",
+    ),
+    Group(
+        "parity",
+        ("edgepress/parity",),
+        "The golden set or a report is missing, was changed, or is of another version. A version that is out of its budget "
+        "is no error message: its row says so, the layer is named, and the exit code is 1. [Parity](../parity.md) says more.",
     ),
     Group(
         "benchmark, report and compare",

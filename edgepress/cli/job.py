@@ -21,7 +21,7 @@ from edgepress.models.source import MODELS
 
 STAGES = tuple(
     name
-    for name in ("train", "export", "optimize", "benchmark", "bundle")
+    for name in ("train", "export", "optimize", "parity", "benchmark", "bundle")
     if any(command.name == name for command in COMMANDS)
 )
 ONLY_IF_PRESENT = frozenset({"train", "bundle"})

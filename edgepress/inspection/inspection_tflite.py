@@ -31,6 +31,7 @@ _UNREAD = frozenset(
 )
 # What following an offset that is not one can end in: the flatbuffer's reader checks nothing itself.
 _DAMAGE = (struct.error, IndexError, KeyError, TypeError, ValueError, AttributeError, OverflowError)
+_KERNEL = "/kernel"  # what export puts behind the layer's name
 _CONVERSIONS = {"CAST", "QUANTIZE", "DEQUANTIZE"}
 
 
@@ -97,7 +98,7 @@ class _LayerReader:
             self._tensor(stored), self._tensor(self._bias(name, operator))
         )
         return Layer(
-            _name_of(model, operator),
+            _layer_name(model, operator, stored),
             weights,
             _macs(name, *shapes),
             model.type_of(stored).precision,
@@ -143,6 +144,12 @@ def _operands(name: str, operator: Any) -> tuple[int, ...]:
 def _name_of(model: TfliteModel, operator: Any) -> str:
     """The name of its first output: operators have none."""
     return str(model.tensor(operator.Outputs(0)).Name().decode())
+
+
+def _layer_name(model: TfliteModel, operator: Any, weight: int) -> str:
+    """The layer that the weight is called after; else what the operator makes, maybe the graph's output."""
+    name = str(model.tensor(weight).Name().decode())
+    return name.removesuffix(_KERNEL) if name.endswith(_KERNEL) else _name_of(model, operator)
 
 
 def _macs(name: str, source: tuple[int, ...], weight: tuple[int, ...], result: tuple[int, ...]) -> int:

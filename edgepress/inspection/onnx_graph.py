@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgepress.artifact import onnx_graph_of
 from edgepress.errors import InputError
 
 if TYPE_CHECKING:
@@ -34,9 +35,9 @@ def load(path: Path) -> "onnx.ModelProto":
     """
     import onnx
 
-    model = load_graph(path)
+    model, folder = load_graph(path), onnx_graph_of(path).parent
     try:
-        onnx.load_external_data_for_model(model, str(path.parent))
+        onnx.load_external_data_for_model(model, str(folder))
     except (OSError, ValueError, onnx.checker.ValidationError) as error:
         raise InputError(
             f"{path} keeps weights in another file, which cannot be read ({error}). Put it beside the model."
@@ -54,7 +55,7 @@ def load_graph(path: Path) -> "onnx.ModelProto":
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     try:
-        model = onnx.load(path, load_external_data=False)
+        model = onnx.load(onnx_graph_of(path), load_external_data=False)
     except (OSError, DecodeError) as error:
         raise InputError(f"{path} cannot be read as ONNX ({error}). Export the model anew.") from error
     if not model.graph.node:

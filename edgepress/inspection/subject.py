@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgepress.artifact import Artifact, Format
+from edgepress.artifact import Artifact, Format, onnx_graph_of
 from edgepress.errors import InputError, MissingRuntimeError, unknown_choice
 from edgepress.inspection.inspection_keras import inspect_keras
 from edgepress.inspection.inspection_onnx import inspect_onnx
@@ -89,6 +89,8 @@ def _of_file(path: Path, artifact: Artifact | None) -> Subject:
             f"{path} is a folder without {MANIFEST}: wanted a .keras, .onnx or .tflite file, or a folder "
             "that `edgepress export` wrote."
         )
+    if artifact is not None and artifact.format is Format.ONNX:
+        path = onnx_graph_of(path)
     size = artifact.size_bytes if artifact is not None else path.stat().st_size if path.is_file() else None
     notes = _notes(artifact)
     try:

@@ -1,24 +1,32 @@
 """A user's own `.keras` classifier. What its file says is read before anything in it is run."""
 
 import json
+import logging
+import re
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from packaging.version import InvalidVersion, Version
+
 from edgepress.errors import InputError
 from edgepress.models.keras_import import import_keras
+from edgepress.models.keras_loading import load_archive
 from edgepress.models.training_record import TrainingRecord, read_record
 from edgepress.preprocessing import PreprocessMode
 
 if TYPE_CHECKING:
     import keras
 
+logger = logging.getLogger(__name__)
+
 _MEMBERS = ("config.json", "metadata.json", "model.weights.h5")
 _NORMALIZING_LAYERS = frozenset({"Rescaling", "Normalization"})
 _KERAS_MODULES = frozenset({"keras", "builtins"})
 _MODES = "|".join(mode.value for mode in PreprocessMode)
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @dataclass(frozen=True)
@@ -29,11 +37,13 @@ class KerasFile:
         path: The file.
         normalizes: It has a Rescaling or Normalization layer of its own.
         record: What `edgepress train` says about it; None if another program saved it.
+        keras_version: Of the Keras that saved it; empty if the file does not say it.
     """
 
     path: Path
     normalizes: bool
     record: TrainingRecord | None = None
+    keras_version: str = ""
 
     def preprocess_mode(self, given: PreprocessMode | None) -> PreprocessMode:
         """What the pictures need before this model.
@@ -70,16 +80,19 @@ def read_keras_file(path: Path) -> KerasFile:
                     "Save it anew with model.save('….keras')."
                 )
             config = json.loads(archive.read("config.json"))
+            metadata = json.loads(archive.read("metadata.json"))
             record = read_record(archive, path)
     except (zipfile.BadZipFile, OSError, ValueError, EOFError) as error:
         raise InputError(
-            f"{path} is no .keras model or is truncated ({_one_line(error)}). "
+            f"{path} is no .keras model or is truncated ({one_line(error)}). "
             "Save it anew with model.save('….keras')."
         ) from error
     objects = list(_objects(config))
     for entry in objects:
         _refuse_foreign_code(path, entry)
-    return KerasFile(path, any(entry["class_name"] in _NORMALIZING_LAYERS for entry in objects), record)
+    normalizes = any(entry["class_name"] in _NORMALIZING_LAYERS for entry in objects)
+    version = metadata.get("keras_version", "") if isinstance(metadata, dict) else ""
+    return KerasFile(path, normalizes, record, str(version))
 
 
 def _objects(config: Any) -> Iterator[dict[str, Any]]:
@@ -113,52 +126,40 @@ def _refuse_foreign_code(path: Path, entry: dict[str, Any]) -> None:
 def load_keras_file(file: KerasFile) -> "keras.Model":
     """Load the model, with Keras' safe mode on and without its training state.
 
+    A file of a newer Keras is tried, with a warning.
+
     Raises:
         InputError: Keras cannot load it: truncated weights, or a function that it does not know.
     """
-    keras = import_keras()
+    installed: str = import_keras().__version__
+    newer = _is_newer(file.keras_version, installed)
     try:
-        return keras.saving.load_model(file.path, compile=False, safe_mode=True)
+        model = load_archive(file.path)
     except (zipfile.BadZipFile, OSError, ValueError, TypeError, KeyError, EOFError) as error:
+        if newer:
+            raise InputError(
+                f"Keras {installed} cannot load {file.path}, which Keras {file.keras_version} saved: "
+                f"{one_line(error)} Install that Keras, or save the model with this one."
+            ) from error
         raise InputError(
-            f"Keras cannot load {file.path}: {_one_line(error)} "
+            f"Keras cannot load {file.path}: {one_line(error)} "
             "Save it anew with this Keras, of its own layers and functions."
         ) from error
+    if newer:
+        logger.warning("%s was saved by Keras %s, and this is %s", file.path, file.keras_version, installed)
+    return model
 
 
-def require_classifier(model: "keras.Model", path: Path) -> None:
-    """Check that a model is one that edgepress can treat: one picture in, one row of scores out.
-
-    Raises:
-        InputError: More than one input or output, an input that is not (N, H, W, 3) float32 with fixed H and
-            W, or an output that is not (N, classes) with at least two classes.
-    """
-    if len(model.inputs) != 1 or len(model.outputs) != 1:
-        raise InputError(
-            f"{path}: one input and one output are wanted. Received: {len(model.inputs)} inputs and "
-            f"{len(model.outputs)} outputs. Save the part that classifies as a model of its own."
-        )
-    shape, dtype = tuple(model.inputs[0].shape), model.inputs[0].dtype
-    if len(shape) != 4 or shape[3] != 3 or None in shape[1:]:
-        raise InputError(
-            f"{path}: an input of shape (batch, height, width, 3) with fixed height and width (channels "
-            f"last) is wanted. Received: {shape}. Rebuild the model with such a keras.Input."
-        )
-    if shape[0] is not None or dtype != "float32" or model.compute_dtype != "float32":
-        raise InputError(
-            f"{path}: an input with a free batch and float32 computation are wanted. Received: batch "
-            f"{shape[0]}, input {dtype}, computation {model.compute_dtype}. Rebuild the model so."
-        )
-    scores = tuple(model.outputs[0].shape)
-    if len(scores) != 2 or scores[1] is None or scores[1] < 2:
-        raise InputError(
-            f"{path}: an output of shape (batch, classes) with at least 2 classes is wanted. "
-            f"Received: {scores}. Give the model a Dense layer with a unit per class."
-        )
+def _is_newer(saved_by: str, installed: str) -> bool:
+    try:
+        return Version(saved_by) > Version(installed)
+    except InvalidVersion:
+        return False
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     """What an exception says, on one line, without the configuration that Keras quotes around the cause."""
-    text = " ".join(str(error).rpartition("Exception encountered:")[2].split()) or type(error).__name__
+    plain = _COLOURS.sub("", str(error))  # Keras writes some messages in bold
+    text = " ".join(plain.rpartition("Exception encountered:")[2].split()) or type(error).__name__
     text = text if len(text) <= 300 else text[:297] + "…"
     return text if text.endswith(".") else text + "."

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 from edgepress.errors import InputError, unknown_choice
 from edgepress.files import sha256_of_file
 from edgepress.models.digits import PREPROCESSING, TrainingSettings, trained_digits
-from edgepress.models.keras_file import load_keras_file, read_keras_file, require_classifier
+from edgepress.models.keras_classifier import require_classifier, require_finite
+from edgepress.models.keras_file import load_keras_file, read_keras_file
 from edgepress.models.training_record import require_fits
-from edgepress.models.vgg16 import VGG16, VGG16_DIGITS, Architecture, Style, build
+from edgepress.models.vgg16 import VGG16, VGG16_DIGITS, Architecture, Kernels, Style, build
 from edgepress.models.weights import IMAGENET, RANDOM, draw_random, load_file, load_imagenet
 from edgepress.preprocessing import PreprocessMode
 from edgepress.progress import Progress
@@ -98,7 +99,7 @@ def _vgg16(
     fill, words, identity = _filler(choice, architecture, weights)
 
     def load(_: Progress) -> Loaded:
-        model = build(architecture, choice.style)
+        model = build(architecture, choice.style, Kernels.UNWRITTEN)
         fill(model)
         return Loaded(model, {})
 
@@ -137,7 +138,12 @@ def _filler(
         raise InputError(
             f"No weights file at {path}. Give --weights imagenet, random or a FILE that is there."
         )
-    return lambda model: load_file(model, path), path.name, sha256_of_file(path)
+
+    def fill(model: "keras.Model") -> None:
+        load_file(model, path)
+        require_finite(model, path)
+
+    return fill, path.name, sha256_of_file(path)
 
 
 def _trained_digits(choice: ModelChoice) -> ModelSource:

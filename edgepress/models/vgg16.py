@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgepress.models.keras_import import import_keras
 
@@ -19,6 +19,13 @@ class Style(str, Enum):
 
     SEQUENTIAL = "sequential"
     FUNCTIONAL = "functional"
+
+
+class Kernels(str, Enum):
+    """What fills the kernels of a network that was just built."""
+
+    HE_NORMAL = "he_normal"  # He et al. 2015, arXiv 1502.01852
+    UNWRITTEN = "unwritten"  # quick and lean, where other values follow
 
 
 @dataclass(frozen=True)
@@ -86,8 +93,8 @@ VGG16_DIGITS = Architecture(
 )
 
 
-def build(architecture: Architecture, style: Style) -> "keras.Model":
-    """The network with He-normal kernels and zero biases, its layers named as in keras.applications.
+def build(architecture: Architecture, style: Style, kernels: Kernels = Kernels.HE_NORMAL) -> "keras.Model":
+    """The network with zero biases, its layers named as in keras.applications.
 
     Input `images` (N, side, side, 3) float32, output (N, classes) float32 probabilities.
     """
@@ -95,11 +102,22 @@ def build(architecture: Architecture, style: Style) -> "keras.Model":
     shape = (architecture.side_pixels, architecture.side_pixels, _COLOURS)
     images = keras.Input(shape, name="images")
     if style is Style.SEQUENTIAL:
-        return keras.Sequential([images, *_layers(architecture)], name=architecture.name)
+        return _settled(keras.Sequential([images, *_layers(architecture, kernels)], name=architecture.name))
     values = images
-    for layer in _layers(architecture):
+    for layer in _layers(architecture, kernels):
         values = layer(values)
-    return keras.Model(images, values, name=architecture.name)
+    return _settled(keras.Model(images, values, name=architecture.name))
+
+
+def _settled(model: "keras.Model") -> "keras.Model":
+    """The model, which knows nothing of `Kernels.UNWRITTEN`, so that it can be saved for others."""
+    from edgepress.models.keras_memory import unwritten_zeros_class
+
+    keras = import_keras()
+    for layer in model.layers:
+        if isinstance(getattr(layer, "kernel_initializer", None), unwritten_zeros_class()):
+            layer.kernel_initializer = keras.initializers.Zeros()
+    return model
 
 
 def build_convolutions(architecture: Architecture) -> "keras.Model":
@@ -107,12 +125,12 @@ def build_convolutions(architecture: Architecture) -> "keras.Model":
     keras = import_keras()
     images = keras.Input((architecture.side_pixels, architecture.side_pixels, _COLOURS), name="images")
     values = images
-    for layer in _convolutional_layers(architecture):
+    for layer in _convolutional_layers(architecture, Kernels.HE_NORMAL):
         values = layer(values)
     return keras.Model(images, values, name=f"{architecture.name}-convolutions")
 
 
-def _convolutional_layers(architecture: Architecture) -> Iterator["keras.layers.Layer"]:
+def _convolutional_layers(architecture: Architecture, kernels: Kernels) -> Iterator["keras.layers.Layer"]:
     layers = import_keras().layers
     for number, block in enumerate(architecture.blocks, start=1):
         for position in range(1, block.convolutions + 1):
@@ -121,16 +139,29 @@ def _convolutional_layers(architecture: Architecture) -> Iterator["keras.layers.
                 _KERNEL_SIDE,
                 padding="same",
                 activation="relu",
-                kernel_initializer="he_normal",
+                kernel_initializer=_initializer(kernels),
                 name=f"block{number}_conv{position}",
             )
         yield layers.MaxPooling2D(name=f"block{number}_pool")
 
 
-def _layers(architecture: Architecture) -> Iterator["keras.layers.Layer"]:
+def _layers(architecture: Architecture, kernels: Kernels) -> Iterator["keras.layers.Layer"]:
     layers = import_keras().layers
-    yield from _convolutional_layers(architecture)
+    yield from _convolutional_layers(architecture, kernels)
     yield layers.Flatten(name="flatten")
     for number, width in enumerate(architecture.dense, start=1):
-        yield layers.Dense(width, activation="relu", kernel_initializer="he_normal", name=f"fc{number}")
-    yield layers.Dense(architecture.classes, activation="softmax", name="predictions")
+        yield layers.Dense(
+            width, activation="relu", kernel_initializer=_initializer(kernels), name=f"fc{number}"
+        )
+    scores = "glorot_uniform" if kernels is Kernels.HE_NORMAL else _initializer(kernels)
+    yield layers.Dense(
+        architecture.classes, activation="softmax", kernel_initializer=scores, name="predictions"
+    )
+
+
+def _initializer(kernels: Kernels) -> Any:
+    from edgepress.models.keras_memory import (
+        unwritten_zeros_class,  # the command line reads `Style` without numpy
+    )
+
+    return unwritten_zeros_class()() if kernels is Kernels.UNWRITTEN else kernels.value

@@ -13,6 +13,7 @@ import numpy as np
 from edgepress.errors import InputError, MissingRuntimeError
 from edgepress.models.keras_file import load_keras_file, read_keras_file
 from edgepress.models.keras_import import import_keras
+from edgepress.models.keras_memory import hand_over, room_for, view_of
 
 if TYPE_CHECKING:
     import keras
@@ -35,11 +36,10 @@ def draw_random(model: "keras.Model", seed: int) -> None:
     """
     generator = np.random.default_rng(seed)
     for variable in model.weights:
-        shape = tuple(variable.shape)
-        values = generator.standard_normal(shape, dtype=np.float32)
-        fan_in = int(np.prod(shape[:-1]))
-        values *= np.float32(np.sqrt(2 / fan_in) if len(shape) > 1 else _BIAS_DEVIATION)
-        variable.assign(values)
+        values = generator.standard_normal(dtype=np.float32, out=room_for(variable))
+        fan_in = int(np.prod(values.shape[:-1]))
+        values *= np.float32(np.sqrt(2 / fan_in) if values.ndim > 1 else _BIAS_DEVIATION)
+        hand_over(variable, values)
 
 
 def load_imagenet(model: "keras.Model", *, include_top: bool = True) -> None:
@@ -66,7 +66,7 @@ def load_imagenet(model: "keras.Model", *, include_top: bool = True) -> None:
                 f"{name} into ~/.keras/models, or pass it with --weights FILE, or ask for "
                 "--weights random."
             ) from error
-    _assign(model, [variable.value.numpy() for variable in source.weights], "the imagenet weights")
+    _assign(model, [variable.value for variable in source.weights], "the imagenet weights")
 
 
 @contextlib.contextmanager
@@ -93,7 +93,7 @@ def load_file(model: "keras.Model", path: Path) -> None:
         raise InputError(f"No weights file at {path}. Check --weights.")
     if path.suffix == ".keras":
         source = load_keras_file(read_keras_file(path))
-        _assign(model, [variable.value.numpy() for variable in source.weights], str(path))
+        _assign(model, [variable.value for variable in source.weights], str(path))
     elif path.suffix == ".h5":
         _load_h5(model, path)
     else:
@@ -138,7 +138,7 @@ def _by_layer(model: "keras.Model") -> dict[str, list[Any]]:
     """Weights of each layer, those of nested models too."""
     found: dict[str, list[Any]] = {}
     for layer in model._flatten_layers(include_self=False):  # the only walk into nested models Keras has
-        found[layer.name] = [variable.value.numpy() for variable in layer.weights]
+        found[layer.name] = [variable.value for variable in layer.weights]
     return found
 
 
@@ -197,7 +197,12 @@ def _text(name: bytes | str) -> str:
 
 
 def _assign(model: "keras.Model", arrays: Sequence[Any], source: str) -> None:
-    """Put arrays into the model in order, once all their shapes have been found right."""
+    """Put arrays into the model in order, once all their shapes have been found right.
+
+    TensorFlow's own values are shared with the model they come from, not copied.
+    """
+    import h5py
+
     if len(arrays) != len(model.weights):
         raise InputError(
             f"{source} has {len(arrays)} weights, and {model.name} has {len(model.weights)}. "
@@ -210,14 +215,19 @@ def _assign(model: "keras.Model", arrays: Sequence[Any], source: str) -> None:
                 f"{tuple(array.shape)} there. Give the weights of a VGG16 of the same shapes."
             )
     for variable, array in zip(model.weights, arrays, strict=True):
-        variable.assign(np.asarray(array, np.float32))
+        if isinstance(array, h5py.Dataset):
+            room = room_for(variable)
+            array.read_direct(room)
+            hand_over(variable, room)
+        else:
+            variable.assign(array)
 
 
 def fingerprint_of(network: "keras.Model") -> str:
     """SHA-256 over shape, dtype and bytes of all weights in the model's order."""
     digest = hashlib.sha256()
     for variable in network.weights:
-        value = np.ascontiguousarray(variable.value.numpy())
+        value = view_of(variable)
         digest.update(f"{value.shape} {value.dtype}\n".encode())
-        digest.update(value.data)
+        digest.update(np.ascontiguousarray(value).data)
     return digest.hexdigest()

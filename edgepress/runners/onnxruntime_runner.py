@@ -1,6 +1,7 @@
 """Runs an ONNX file with ONNX Runtime: on the CPU, with CUDA or with its TensorRT provider."""
 
 import tempfile
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -9,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgepress.artifact import Device, Format, Runtime
+from edgepress.artifact import Device, Format, Runtime, onnx_graph_of
 from edgepress.errors import InputError, MissingDeviceError, MissingRuntimeError
 from edgepress.runners.onnxruntime_profile import layer_times
-from edgepress.runners.runner import LayerTime, OpenRunner, Purpose, RunnerKind
+from edgepress.runners.runner import LayerTime, OpenRunner, Purpose, RunnerKind, head_among
 
 _CPU = "CPUExecutionProvider"
 _CUDA = "CUDAExecutionProvider"
@@ -83,6 +84,8 @@ class OnnxRuntimeRunner:
         self._trace: Path | None = None
         self._session: Any = None
         self._input = ""
+        self._head: list[str] = []
+        self._names: list[str] = []
 
     def __enter__(self) -> "OnnxRuntimeRunner":
         """Load the file and optimize its graph.
@@ -112,6 +115,8 @@ class OnnxRuntimeRunner:
                 "Check the driver and the libraries of this provider."
             )
         self.evidence = ", ".join(active)
+        self._names = [output.name for output in self._session.get_outputs()]
+        self._head = [head_among(self._names) or self._names[0]]
         self._input = self._session.get_inputs()[0].name
         return self
 
@@ -128,8 +133,9 @@ class OnnxRuntimeRunner:
             options.add_session_config_entry("session.disable_quant_qdq", "1")
         if self._providers[0][0] != _CPU:
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        path = str(onnx_graph_of(self._path))
         try:
-            return onnxruntime.InferenceSession(str(self._path), options, providers=self._providers)
+            return onnxruntime.InferenceSession(path, options, providers=self._providers)
         except _load_errors() as error:
             reason = " ".join(str(error).split())
             if _REFUSED_FALLBACK in reason:
@@ -151,8 +157,13 @@ class OnnxRuntimeRunner:
 
     def infer(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """(N, height, width, 3) preprocessed float32 → (N, classes) float32 logits."""
-        logits = self._session.run(None, {self._input: images})[0]
+        logits = self._session.run(self._head, {self._input: images})[0]
         return np.asarray(logits, np.float32)
+
+    def outputs(self, images: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
+        """The input of `infer` → every output by name (see `NamedOutputs`)."""
+        found = self._session.run(self._names, {self._input: images})
+        return dict(zip(self._names, found, strict=True))
 
     def profiled(self, image: NDArray[np.float32], runs: int, scratch: Path) -> tuple[LayerTime, ...]:
         """Open the file with ONNX Runtime's profiler on, run it, and close it again.

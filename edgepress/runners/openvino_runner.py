@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgepress.artifact import Device, Format, Precision
+from edgepress.artifact import Device, Format, Precision, onnx_graph_of
 from edgepress.errors import InputError, MissingRuntimeError
 from edgepress.runners.runner import LayerTime, RunnerKind
 
@@ -69,7 +69,7 @@ class OpenVinoRunner:
             **self._more,
         }
         try:
-            compiled = openvino.Core().compile_model(str(self._path), "CPU", settings)
+            compiled = openvino.Core().compile_model(str(onnx_graph_of(self._path)), "CPU", settings)
         except RuntimeError as error:
             # What stands before the last line are places in OpenVINO's sources.
             reason = str(error).strip().splitlines()[-1].strip()

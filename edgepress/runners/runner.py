@@ -6,21 +6,23 @@ nothing else needs to know of it (docs/adding-a-runner.md adds one).
 
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgepress.artifact import Artifact, Device, Format, Precision
 from edgepress.errors import InputError
+from edgepress.interface import Scores
 
 _SUFFIX = "_runner"
+_HEADS = tuple(scores.value for scores in Scores)
 
 
 class Runner(Protocol):
@@ -49,6 +51,26 @@ class Runner(Protocol):
         Integer inputs and outputs are quantized and dequantized inside, as on a device. Returns when
         the device has finished; the result is the caller's own copy.
         """
+
+
+@runtime_checkable
+class NamedOutputs(Protocol):
+    """A runner that also gives what a model has beside its scores: an auxiliary head, a feature vector."""
+
+    def outputs(self, images: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
+        """The input of `Runner.infer` → every output by its name in the file, (N, …) each.
+
+        For proofs, not for timing. Quantized outputs are dequantized inside; other integers keep their dtype.
+        """
+
+
+def head_among(names: Iterable[str]) -> str | None:
+    """The name of the output that holds the scores of the classes; None if no name says so.
+
+    Runtimes order outputs in their own way (TFLite's signatures by name), so their position says nothing.
+    """
+    found = set(names)
+    return next((head for head in _HEADS if head in found), None)
 
 
 OpenRunner = Callable[[Path, int], Runner]

@@ -1,5 +1,6 @@
 """Runs a SavedModel with TensorFlow, on the CPU or on a CUDA device."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any
@@ -9,11 +10,12 @@ from numpy.typing import NDArray
 
 from edgepress.artifact import Device, Format, Runtime
 from edgepress.errors import InputError, MissingDeviceError, MissingRuntimeError
-from edgepress.runners.runner import LayerTime, RunnerKind
+from edgepress.interface import Scores
+from edgepress.runners.runner import LayerTime, RunnerKind, head_among
 from edgepress.runners.tensorflow_profile import layer_times
 
 _SIGNATURE = "serve"
-_OUTPUT = "logits"
+_HEADS = tuple(scores.value for scores in Scores)
 
 
 def on_cpu(path: Path, threads: int) -> "TensorFlowRunner":
@@ -34,15 +36,16 @@ def profile_on_cpu(
 ) -> tuple[LayerTime, ...]:
     """The time of each node on the CPU (see `Profiler`)."""
     del scratch  # the trace stays in memory
-    with on_cpu(path, threads):
+    with on_cpu(path, threads) as runner:
         import tensorflow
-    return layer_times(tensorflow, path, threads, (_SIGNATURE, _OUTPUT), image, runs)
+    return layer_times(tensorflow, path, threads, (_SIGNATURE, runner.head), image, runs)
 
 
 class TensorFlowRunner:
     """The `serve` signature of one SavedModel folder.
 
     Attributes:
+        head: Name of the output that holds the scores of the classes.
         evidence: The device that holds the result, the threads, and on CUDA that TF32 is off.
     """
 
@@ -53,6 +56,7 @@ class TensorFlowRunner:
         self._device = device
         self._tensorflow: Any = None
         self._model: Any = None  # the signature does not keep its variables alive
+        self.head = ""
         self._serve: Any = None
         self._input = ""
 
@@ -75,9 +79,11 @@ class TensorFlowRunner:
         with tensorflow.device(where):
             self._model = self._load(tensorflow)
         self._serve = self._model.signatures.get(_SIGNATURE)
-        if self._serve is None or _OUTPUT not in self._serve.structured_outputs:
+        outputs = self._serve.structured_outputs if self._serve is not None else {}
+        self.head = head_among(outputs) or ""
+        if self._serve is None or not self.head:
             raise InputError(
-                f"{self._path} has no signature `{_SIGNATURE}` with an output `{_OUTPUT}`. "
+                f"{self._path} has no signature `{_SIGNATURE}` with an output {' or '.join(_HEADS)}. "
                 "Export the model anew."
             )
         self._input = next(iter(self._serve.structured_input_signature[1]))
@@ -134,7 +140,12 @@ class TensorFlowRunner:
     def infer(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """(N, height, width, 3) preprocessed float32 → (N, classes) float32 logits."""
         values = {self._input: self._tensorflow.constant(images)}
-        return np.array(self._serve(**values)[_OUTPUT].numpy(), np.float32)
+        return np.array(self._serve(**values)[self.head].numpy(), np.float32)
+
+    def outputs(self, images: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
+        """The input of `infer` → every output by name (see `NamedOutputs`)."""
+        found = self._serve(**{self._input: self._tensorflow.constant(images)})
+        return {name: np.array(value.numpy()) for name, value in found.items()}
 
 
 def _hide_gpus(tensorflow: ModuleType) -> None:

@@ -18,7 +18,8 @@ from benchmark.roofline import Ceilings, GemmRate
 from benchmark.stage import benchmark_folder
 from edgepress.artifact import Artifact, Device, Format, Precision, Runtime, TensorSpec
 from edgepress.files import sha256_of_path
-from edgepress.manifest import Activation, Manifest, ModelCard
+from edgepress.interface import Activation
+from edgepress.manifest import Manifest, ModelCard
 from edgepress.preprocessing import Preprocessing, PreprocessMode
 
 SIDE, CLASSES = 8, 4

@@ -3,7 +3,8 @@ from dataclasses import replace
 import numpy as np
 
 from benchmark.decisions import ClassAccuracy, Flip, decisions_of
-from edgepress.manifest import Activation, ModelCard
+from edgepress.interface import Activation
+from edgepress.manifest import ModelCard
 from edgepress.preprocessing import Preprocessing, PreprocessMode
 
 MODEL = ModelCard(

@@ -14,7 +14,8 @@ import pytest
 from deploy.stage import BundleRequest, bundle_folder
 from edgepress.artifact import Artifact, Format, Precision, Runtime, TensorSpec
 from edgepress.files import sha256_of_file, write_json
-from edgepress.manifest import Activation, Manifest, ModelCard
+from edgepress.interface import Activation
+from edgepress.manifest import Manifest, ModelCard
 from edgepress.preprocessing import Preprocessing, PreprocessMode
 from edgepress.seal import sealed
 
@@ -162,7 +163,7 @@ def scripts_of() -> Iterator[Scripts]:
 
     One process can so ask them many things; starting one for each would take minutes.
     """
-    names = ("infer", "verify", "preprocessing")
+    names = ("infer", "verify", "preprocessing", "interface")
 
     def load(bundle: Path) -> tuple[Any, Any]:
         for name in names:

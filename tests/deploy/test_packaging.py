@@ -16,7 +16,7 @@ def test_package_list_and_globs_cover_what_a_bundle_is_made_of() -> None:
     find, globs = setup["packages"]["find"], setup["package-data"]["*"]
     assert find["namespaces"] is False
     files = sources()
-    assert {path.name for path in files} >= {"infer.py", "verify.py", "preprocessing.py"}
+    assert {path.name for path in files} >= {"infer.py", "verify.py", "preprocessing.py", "interface.py"}
     for path in files:
         folders = path.parent.relative_to(ROOT).parts
         is_package = all(

@@ -11,7 +11,8 @@ from deploy.evidence import Accuracy, Evidence, Row, Speedup
 from deploy.selection import by_evidence, named
 from edgepress.artifact import Artifact, Format, Precision, Runtime
 from edgepress.errors import InputError
-from edgepress.manifest import Activation, Manifest, ModelCard
+from edgepress.interface import Activation
+from edgepress.manifest import Manifest, ModelCard
 from edgepress.preprocessing import Preprocessing, PreprocessMode
 
 TARGET = bundle_target_of("linux-x64-cpu")

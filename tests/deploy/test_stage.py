@@ -56,7 +56,7 @@ def pictures(tmp_path: Path) -> list[Path]:
 def test_bundle_has_everything_and_says_valid(bundle: Path, measured: Path) -> None:
     assert set(content_of(bundle)) == {
         *("README.md", "golden.npz", "infer.py", "labels.txt", "manifest.json", "manifest.sha256"),
-        *("model.onnx", "preprocessing.py", "requirements.txt", "verify.py"),
+        *("interface.py", "model.onnx", "preprocessing.py", "requirements.txt", "verify.py"),
     }
     done = run(bundle, "verify.py")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -255,7 +255,7 @@ def test_bundle_that_does_not_verify_is_not_delivered(
     text = contents._SCRIPTS["infer.py"].read_text()
     script.write_text(
         text.replace("values.max(axis=1, keepdims=True)", "1e300").replace(
-            ".normalize(pictures)", ".normalize(pictures[:, :, ::-1])"
+            "interface.feed(pictures,", "interface.feed(pictures[:, :, ::-1],"
         )
     )
     monkeypatch.setitem(contents._SCRIPTS, "infer.py", script)

@@ -141,8 +141,9 @@ def test_model_that_proves_nothing_is_not_bundled(small: Path, tmp_path: Path, c
     import onnx
     from onnx import numpy_helper
 
-    from deploy.golden import golden_of
+    from deploy.golden import Form, golden_of
     from edgepress.errors import ProofError
+    from edgepress.interface import PLAIN, Activation
     from edgepress.preprocessing import Preprocessing, PreprocessMode
 
     model = onnx.load(small / "onnx-fp32.onnx")
@@ -151,4 +152,5 @@ def test_model_that_proves_nothing_is_not_bundled(small: Path, tmp_path: Path, c
     path = tmp_path / "model.onnx"
     onnx.save(model, path)
     with pytest.raises(ProofError, match="wanted finite logits that depend on the picture"):
-        golden_of(path, path, Preprocessing(PreprocessMode.NONE, 8, 8), None)
+        form = Form(Preprocessing(PreprocessMode.NONE, 8, 8), PLAIN, Activation.SOFTMAX)
+        golden_of(path, path, form, None)

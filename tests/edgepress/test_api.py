@@ -10,7 +10,14 @@ from edgepress import api
 from edgepress.cli.commands import COMMANDS
 from edgepress.errors import InputError
 
-ORDER = ("train", "export", "optimize", "benchmark", "bundle")  # one example goes on where another ends
+ORDER = (
+    "train",
+    "export",
+    "optimize",
+    "parity",
+    "benchmark",
+    "bundle",
+)  # one example goes on where another ends
 
 
 def test_examples_of_the_functions_give_what_they_say(
@@ -20,8 +27,9 @@ def test_examples_of_the_functions_give_what_they_say(
     monkeypatch.setenv("XDG_CACHE_HOME", str(session_cache))
     parser, runner = doctest.DocTestParser(), doctest.DocTestRunner()
     names = {"edgepress": edgepress}
-    for name in sorted(edgepress.__all__, key=ORDER.index):
-        text = inspect.getdoc(getattr(edgepress, name)) or ""
+    assert set(ORDER) == {*edgepress.__all__, "parity"}  # `edgepress.parity` is a package
+    for name in ORDER:
+        text = inspect.getdoc(getattr(api, name)) or ""
         example = parser.get_doctest(text, names, name, None, None)
         assert example.examples, f"{name} has no example"
         assert runner.run(example, clear_globs=False).failed == 0, name

@@ -16,7 +16,8 @@ from edgepress.artifact import (
 )
 from edgepress.errors import InputError
 from edgepress.files import sha256_of_path
-from edgepress.manifest import Activation, Manifest, ModelCard
+from edgepress.interface import Activation
+from edgepress.manifest import GOLDEN, Manifest, ModelCard
 from edgepress.preprocessing import Preprocessing, PreprocessMode
 from edgepress.record import to_json
 
@@ -103,7 +104,7 @@ def test_load_names_the_command_when_there_is_no_manifest(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"schema_version": 99}, "schema version 99, wanted 1"),
+        ({"schema_version": 99}, "schema version 99, wanted 2"),
         ({"model": {}}, "is damaged"),
         ({"artifacts": [{"id": "a"}]}, "is damaged .*Artifact: missing or unknown fields"),
         ({"artifacts": {}}, "is damaged .*artifacts: wanted list, got dict"),
@@ -119,7 +120,7 @@ def test_load_refuses_a_damaged_manifest(tmp_path: Path, change: dict[str, objec
         Manifest.load(tmp_path)
 
 
-@pytest.mark.parametrize("path", ["/etc/passwd", "../other/model.onnx", "manifest.json"])
+@pytest.mark.parametrize("path", ["/etc/passwd", "../other/model.onnx", "manifest.json", "golden.npz"])
 def test_load_refuses_a_path_that_leads_out_of_the_folder(tmp_path: Path, path: str) -> None:
     Manifest(tmp_path, CARD, (dataclasses.replace(artifact_in(tmp_path), path=path),)).save()
     with pytest.raises(InputError, match="is no path of an artifact inside the folder"):
@@ -131,3 +132,15 @@ def test_load_refuses_an_id_that_is_there_twice(tmp_path: Path) -> None:
     Manifest(tmp_path, CARD, (artifact, artifact)).save()
     with pytest.raises(InputError, match="an id is there twice"):
         Manifest.load(tmp_path)
+
+
+def test_placing_the_golden_set_takes_its_name_out_of_the_manifest_first(tmp_path: Path) -> None:
+    card = dataclasses.replace(CARD, golden_sha256="ab" * 32)
+    manifest = Manifest(tmp_path, card).with_artifact(artifact_in(tmp_path))
+    manifest.save()
+    with manifest.placing(GOLDEN) as temporary:
+        temporary.write_bytes(b"new answers")
+        assert Manifest.load(tmp_path) == manifest
+    found = Manifest.load(tmp_path)
+    assert found.model.golden_sha256 is None
+    assert found.artifacts == manifest.artifacts

@@ -149,3 +149,11 @@ def test_median_ci95_covers_the_true_median() -> None:
 def test_median_ci95_needs_six_values() -> None:
     assert median_ci95(np.arange(5.0)) is None
     assert median_ci95(np.arange(6.0)) == (0, 5)
+
+
+def test_logit_snr_does_not_see_what_all_classes_of_a_row_have_in_common() -> None:
+    """A softmax does not, and the logarithm of its probabilities does not keep it."""
+    reference = np.random.default_rng(0).normal(0, 3, (4, 10)).astype(np.float32)
+    shifted = reference + np.asarray([[0], [1], [-7], [100]], np.float32)
+    assert logit_snr_db(reference, shifted) > 100
+    assert logit_snr_db(reference, 1.01 * shifted) == pytest.approx(40, abs=0.1)

@@ -12,7 +12,7 @@ from edgepress.artifact import Device, Runtime
 from edgepress.errors import InputError, MissingDeviceError, MissingRuntimeError
 from edgepress.runners import litert_runner, onnxruntime_runner, tensorflow_runner
 from edgepress.runners.litert_runner import dequantized, quantized
-from edgepress.runners.runner import OpenRunner, runner_for, runner_kinds, title_of
+from edgepress.runners.runner import NamedOutputs, OpenRunner, head_among, runner_for, runner_kinds, title_of
 
 SIDE, CLASSES = 8, 4
 RNG = np.random.default_rng(7)
@@ -102,6 +102,21 @@ def test_infer_gives_the_logits_of_a_batch(opened: Opening) -> None:
     np.testing.assert_allclose(single, LOGITS[1:2], atol=1e-4)
 
 
+def test_outputs_gives_the_logits_by_name(opened: Opening) -> None:
+    open_runner, path, threads = opened
+    with open_runner(path, threads) as runner:
+        assert isinstance(runner, NamedOutputs)
+        found = runner.outputs(IMAGES)
+    assert list(found) == ["logits"]
+    np.testing.assert_allclose(found["logits"], LOGITS, atol=1e-4)
+
+
+def test_head_among_goes_by_name_and_not_by_position() -> None:
+    assert head_among(["aux", "logits"]) == "logits"
+    assert head_among(["a", "probabilities", "z"]) == "probabilities"
+    assert head_among(["StatefulPartitionedCall:0"]) is None
+
+
 def test_infer_gives_the_callers_own_copy(opened: Opening) -> None:
     open_runner, path, threads = opened
     with open_runner(path, threads) as runner:
@@ -124,6 +139,7 @@ def test_evidence_names_what_ran(files: Files) -> None:
 def test_infer_quantizes_and_dequantizes_for_an_int8_file(files: Files) -> None:
     with litert_runner.on_cpu(files.tflite_int8, 1) as runner:
         logits = runner.infer(IMAGES)
+        np.testing.assert_array_equal(runner.outputs(IMAGES)["logits"], logits)
     assert logits.dtype == np.float32
     assert 0 < np.abs(logits - LOGITS).max() < 0.1
 
@@ -134,6 +150,11 @@ def test_quantized_rounds_half_to_even_and_clips() -> None:
     assert quantized(values, tensor).tolist() == [3, 5, 3, 127, -128]
     assert quantized(values, tensor).dtype == np.int8
     np.testing.assert_allclose(dequantized(np.asarray([3, 5], np.int8), tensor), [0.0, 1.0])
+
+
+def test_quantized_leaves_pixels_as_they_are() -> None:
+    pixels = np.asarray([0, 128, 255], np.uint8)
+    assert quantized(pixels, {"dtype": np.uint8, "quantization": (0.0, 0)}) is pixels
 
 
 @pytest.mark.parametrize("content", [b"", b"not a model", None], ids=["empty", "text", "truncated"])

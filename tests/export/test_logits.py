@@ -6,7 +6,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edgepress.errors import InputError
-from edgepress.manifest import Activation
+from edgepress.interface import Activation
 from edgepress.models.keras_import import import_keras
 from export.logits import logits_model
 
@@ -92,3 +92,78 @@ def test_logits_model_refuses_a_bare_operation_at_the_end() -> None:
     classifier = keras.Model(body.input, keras.ops.softmax(body.output))
     with pytest.raises(InputError, match=r"ends in the bare operation Softmax, and a layer was wanted"):
         logits_model(classifier)
+
+
+def _two_heads() -> Any:
+    keras = import_keras()
+    layers = keras.layers
+    images = keras.Input((32, 32, 3))
+    values = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3)(images))
+    heads = [layers.Dense(units, activation="softmax")(values) for units in (5, 3)]
+    return keras.Model(images, heads)
+
+
+def test_logits_model_leaves_the_activation_of_other_outputs(batch_of_photos: Photos) -> None:
+    classifier = _two_heads()
+    found = logits_model(classifier)
+    logits, other = (np.asarray(value) for value in found.network(batch_of_photos))
+    scores, auxiliary = (np.asarray(value) for value in classifier(batch_of_photos))
+    np.testing.assert_allclose(_softmax(logits), scores, atol=1e-6)
+    assert np.abs(logits.sum(axis=1) - 1).max() > 0.01
+    np.testing.assert_allclose(other, auxiliary, atol=1e-6)
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0), (1,)])
+def test_logits_model_finds_the_head_among_the_outputs_of_a_nested_model(
+    order: tuple[int, ...], batch_of_photos: Photos
+) -> None:
+    keras = import_keras()
+    inner = _two_heads()
+    images = keras.Input((32, 32, 3))
+    made = inner(images)
+    classifier = keras.Model(images, [made[i] for i in order])
+    network = logits_model(classifier).network
+    before = keras.tree.flatten(classifier(batch_of_photos))
+    logits, *others = (np.asarray(value) for value in keras.tree.flatten(network(batch_of_photos)))
+    assert np.abs(logits.sum(axis=1) - 1).max() > 0.01
+    np.testing.assert_allclose(_softmax(logits), np.asarray(before[0]), atol=1e-6)
+    for value, expected in zip(others, before[1:], strict=True):
+        np.testing.assert_allclose(value, np.asarray(expected), atol=1e-6)
+
+
+def _argmax_of_the_head(images: Any, head: Any) -> list[Any]:
+    scores = head(images)
+    return [scores, import_keras().ops.max(scores, axis=1)]
+
+
+def _head_twice(images: Any, head: Any) -> list[Any]:
+    return [head(images), head(images * 2)]
+
+
+def _same_tensor_twice(images: Any, head: Any) -> list[Any]:
+    scores = head(images)
+    return [scores, scores]
+
+
+@pytest.mark.parametrize("outputs_of", [_argmax_of_the_head, _head_twice, _same_tensor_twice])
+@pytest.mark.parametrize("nested", [False, True])
+def test_logits_model_refuses_to_change_another_output(outputs_of: Callable[..., Any], nested: bool) -> None:
+    keras = import_keras()
+    head = keras.Sequential(
+        [
+            keras.Input((32, 32, 3)),
+            keras.layers.Flatten(),
+            keras.layers.Dense(5, activation="softmax", name="top"),
+        ]
+    )
+    if not nested:
+        flatten, dense = head.layers
+
+        def head(images: Any) -> Any:
+            return dense(flatten(images))
+
+    images = keras.Input((32, 32, 3))
+    with pytest.raises(
+        InputError, match=r"whose activation is left out, and another output or layer uses it, too"
+    ):
+        logits_model(keras.Model(images, outputs_of(images, head)))

@@ -7,6 +7,7 @@ from edgepress.artifact import Device, Runtime
 from edgepress.files import size_bytes
 from edgepress.models.vgg16 import VGG16_DIGITS, Style, build
 from edgepress.runners.runner import runner_for
+from export.conversion import Conversion
 from export.saved_model_from_keras import saved_model_from_keras
 
 
@@ -14,7 +15,7 @@ def test_saved_model_from_keras_serves_any_batch_and_stores_weights_once(
     tmp_path: Path, batch_of_photos: NDArray[np.float32]
 ) -> None:
     network = build(VGG16_DIGITS, Style.SEQUENTIAL)
-    saved_model_from_keras(network, tmp_path / "m")
+    saved_model_from_keras(Conversion(network))(tmp_path / "m")
     with runner_for(Runtime.TENSORFLOW, Device.CPU)(tmp_path / "m", 0) as runner:
         for images in (batch_of_photos, batch_of_photos[:1]):
             np.testing.assert_allclose(

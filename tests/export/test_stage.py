@@ -15,12 +15,14 @@ import pytest
 from edgepress.artifact import Artifact, Format, Precision
 from edgepress.errors import InputError, ProofError
 from edgepress.files import write_json
+from edgepress.interface import Activation
 from edgepress.labels import read_labels
-from edgepress.manifest import Activation, Manifest
+from edgepress.manifest import Manifest
 from edgepress.models.keras_import import import_keras
 from edgepress.models.vgg16 import VGG16_DIGITS, Style
 from edgepress.preprocessing import PreprocessMode
-from export import stage
+from export import formats, stage
+from export.conversion import Conversion, Write
 from export.onnx_from_keras import onnx_from_keras
 from export.stage import ExportRequest, export_model
 
@@ -36,7 +38,7 @@ def test_export_model_writes_and_proves_three_formats(request_for: RequestFor) -
     assert manifest == Manifest.load(request.out)
     assert [a.id for a in manifest.artifacts] == ["saved_model-fp32", "onnx-fp32", "tflite-fp32"]
     assert sorted(p.name for p in request.out.glob("[!.]*")) == [
-        "manifest.json", "onnx-fp32.onnx", "saved_model-fp32", "tflite-fp32.tflite"
+        "golden.npz", "manifest.json", "onnx-fp32.onnx", "saved_model-fp32", "tflite-fp32.tflite"
     ]  # fmt: skip
     card = manifest.model
     assert (card.name, card.source, card.activation) == (
@@ -116,6 +118,7 @@ def test_export_model_drops_what_was_made_of_other_things(
     assert [a.id for a in after.artifacts] == ["onnx-fp32"]
     assert after.artifacts[0].key != manifest.artifacts[0].key
     assert sorted(p.name for p in request.out.glob("[!.]*")) == [
+        "golden.npz",
         "manifest.json",
         "mine.txt",
         "onnx-fp32.onnx",
@@ -133,21 +136,26 @@ def test_export_model_keeps_optimized_artifacts_when_the_model_is_the_same(reque
     assert [a.id for a in after.artifacts] == ["onnx-fp32", "onnx-optimized", "tflite-fp32"]
 
 
-def _wrong_conversion(network: Any, path: Path) -> None:
+def _wrong_conversion(conversion: Conversion) -> Write:
     """A fake conversion that drops one bias."""
-    onnx_from_keras(network, path)
-    model = onnx.load(path)
-    bias = next(t for t in model.graph.initializer if t.name == "block3_conv1/bias")
-    bias.raw_data = bytes(len(bias.raw_data))
-    onnx.save(model, path)
+    right = onnx_from_keras(conversion)
+
+    def write(path: Path) -> None:
+        right(path)
+        model = onnx.load(path)
+        bias = next(t for t in model.graph.initializer if t.name == "block3_conv1/bias")
+        bias.raw_data = bytes(len(bias.raw_data))
+        onnx.save(model, path)
+
+    return write
 
 
 def test_export_model_keeps_no_file_that_fails_its_proof(
     request_for: RequestFor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     request = request_for("vgg16-digits", **RANDOM_ONNX)
-    wrong = replace(stage._WRITERS[Format.ONNX], convert=_wrong_conversion)
-    monkeypatch.setitem(stage._WRITERS, Format.ONNX, wrong)
+    wrong = replace(formats.WRITERS[Format.ONNX], convert=_wrong_conversion)
+    monkeypatch.setitem(formats.WRITERS, Format.ONNX, wrong)
     with pytest.raises(ProofError, match=r"onnx-fp32\.onnx does not give the logits of its reference"):
         export_model(request)
     assert not list(request.out.glob("[!.]*"))
@@ -258,10 +266,10 @@ def test_export_model_refuses_a_folder_that_cannot_be_written(
 def test_export_model_refuses_a_damaged_manifest(request_for: RequestFor) -> None:
     request = request_for("vgg16-digits", **RANDOM_ONNX)
     request.out.mkdir()
-    write_json(request.out / "manifest.json", {"schema_version": 1})
+    write_json(request.out / "manifest.json", {"schema_version": 2})
     with pytest.raises(InputError, match=r"manifest\.json is damaged"):
         export_model(request)
-    assert json.loads((request.out / "manifest.json").read_text()) == {"schema_version": 1}
+    assert json.loads((request.out / "manifest.json").read_text()) == {"schema_version": 2}
 
 
 def test_labels_may_begin_with_a_byte_order_mark_but_not_repeat_a_name(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgepress.artifact import Artifact, Format, Precision, Runtime, TensorSpec
 from edgepress.files import sha256_of_path, size_bytes
-from edgepress.manifest import Activation, Manifest, ModelCard
+from edgepress.interface import Activation
+from edgepress.manifest import Manifest, ModelCard
 from edgepress.preprocessing import Preprocessing, PreprocessMode
 
 SIDE, CLASSES = 8, 5

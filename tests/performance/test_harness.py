@@ -69,6 +69,7 @@ for line in sys.stdin:
 def convolutions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Keras network of some milliseconds as ONNX and TFLite, and an input."""
     from edgepress.models.keras_import import import_keras
+    from export.conversion import Conversion
     from export.onnx_from_keras import onnx_from_keras
     from export.tflite_from_keras import tflite_from_keras
 
@@ -86,8 +87,8 @@ def convolutions(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ]
     )
     folder = tmp_path_factory.mktemp("convolutions")
-    onnx_from_keras(network, folder / "model.onnx")
-    tflite_from_keras(network, folder / "model.tflite")
+    onnx_from_keras(Conversion(network))(folder / "model.onnx")
+    tflite_from_keras(Conversion(network))(folder / "model.tflite")
     images = np.random.default_rng(0).normal(0, 1, (1, SIDE, SIDE, 3)).astype(np.float32)
     np.save(folder / "input.npy", images)
     return folder

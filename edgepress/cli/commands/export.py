@@ -8,7 +8,8 @@ from edgepress.api import cache_folder
 from edgepress.artifact import Format
 from edgepress.cli.command import Command, Outcome
 from edgepress.cli.tables import artifact_outcome
-from edgepress.cli.values import choice, seed
+from edgepress.cli.values import choice, count, seed
+from edgepress.interface import Interface, Layout, Pixels, Scores
 from edgepress.models.vgg16 import Style
 from edgepress.preprocessing import PreprocessMode
 from edgepress.progress import Progress
@@ -48,6 +49,29 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--labels", type=Path, metavar="FILE", help="class names, one a line, in the model's order")
     add("--data", metavar="DATA", help="image folder whose class folders name the classes")
+    add(
+        "--layout",
+        type=choice("layout", Layout),
+        default=Layout.NHWC,
+        metavar="nhwc|nchw",
+        help="order of the axes of the ONNX input (default: nhwc, as the other formats have it)",
+    )
+    add("--batch", type=count, metavar="N", help="pictures in an input (default: any number; TFLite: 1)")
+    add(
+        "--pixels",
+        type=choice("pixels", Pixels),
+        default=Pixels.PREPROCESSED,
+        metavar="preprocessed|rgb",
+        help="what the input holds; rgb: uint8 as decoded, with the preprocessing inside the files",
+    )
+    add(
+        "--scores",
+        type=choice("scores", Scores),
+        default=Scores.LOGITS,
+        metavar="logits|probabilities",
+        help="what the output holds (default: logits)",
+    )
+    add("--opset", type=count, default=17, metavar="17…21", help="version of ONNX' operators (default: 17)")
     add("--seed", type=seed, default=0, metavar="N", help="of random weights (default: 0)")
     add("--out", metavar="DIR", help="folder of manifest.json and the artifacts (default: out/NAME)")
 
@@ -66,6 +90,8 @@ def _run(arguments: argparse.Namespace, progress: Progress) -> Outcome:
         data=arguments.data,
         seed=arguments.seed,
         cache=cache_folder(os.environ),
+        interface=Interface(arguments.layout, arguments.pixels, arguments.scores, arguments.batch),
+        opset=arguments.opset,
     )
     return artifact_outcome(export_model(request, progress))
 

@@ -30,7 +30,12 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="in place of what CONFIG says, e.g. optimize.samples=128 (may be given again)",
     )
-    add("--until", type=_stage, metavar="STAGE", help="stop after train, export, optimize or benchmark")
+    add(
+        "--until",
+        type=_stage,
+        metavar="STAGE",
+        help="stop after train, export, optimize, parity or benchmark",
+    )
 
 
 def _run(arguments: argparse.Namespace, progress: Progress) -> Outcome:

@@ -33,7 +33,7 @@ def names_of(job: Job) -> list[str]:
 
 def test_read_job_fills_in_the_defaults_of_the_commands(tmp_path: Path) -> None:
     job = job_of(tmp_path, MINIMAL)
-    assert names_of(job) == ["export", "optimize", "benchmark"]
+    assert names_of(job) == ["export", "optimize", "parity", "benchmark"]
     assert arguments_of(job, "export")["out"] == "out/vgg16-digits"
     assert arguments_of(job, "optimize")["folder"] == Path("out/vgg16-digits")
     assert arguments_of(job, "optimize")["samples"] == 64
@@ -144,7 +144,7 @@ def test_example_jobs_are_valid(path: Path) -> None:
 
 def test_template_is_valid_and_shows_every_key_with_a_valid_value(tmp_path: Path) -> None:
     text = job_template("vgg16-digits", None)
-    assert names_of(job_of(tmp_path, text)) == ["export", "optimize", "benchmark"]
+    assert names_of(job_of(tmp_path, text)) == ["export", "optimize", "parity", "benchmark"]
     bare = [line.removeprefix("# ") for line in text.splitlines()]
     shown = tomllib.loads("\n".join(line for line in bare if " = " in line or line.startswith("[")))
     for command in COMMANDS:
@@ -157,7 +157,7 @@ def test_template_is_valid_and_shows_every_key_with_a_valid_value(tmp_path: Path
 def test_init_writes_a_job_and_keeps_one_that_is_there(cli: Cli, tmp_path: Path) -> None:
     path = tmp_path / "job.toml"
     assert cli("init", path).returncode == 0
-    assert names_of(read_job(path)) == ["export", "optimize", "benchmark"]
+    assert names_of(read_job(path)) == ["export", "optimize", "parity", "benchmark"]
     path.write_text("mine")
     again = cli("init", path)
     assert again.returncode == 2

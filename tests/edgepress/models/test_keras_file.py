@@ -1,4 +1,5 @@
 import json
+import logging
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +8,8 @@ from typing import Any
 import pytest
 
 from edgepress.errors import InputError
-from edgepress.models.keras_file import load_keras_file, read_keras_file, require_classifier
+from edgepress.models.keras_classifier import require_classifier
+from edgepress.models.keras_file import load_keras_file, read_keras_file
 from edgepress.models.keras_import import import_keras
 from edgepress.preprocessing import PreprocessMode
 
@@ -110,55 +112,61 @@ def test_preprocess_mode_is_none_when_the_model_normalizes(
     require_classifier(load_keras_file(file), path)
 
 
-def _dense_head(images: Any, units: int = 5) -> Any:
-    layers = import_keras().layers
-    return layers.Dense(units)(layers.Flatten()(images))
+def _rewritten(file: Path, member: str, old: str, new: str) -> Path:
+    """A copy of a `.keras` file with another text in its description."""
+    path = file.with_name("rewritten.keras")
+    with zipfile.ZipFile(file) as source, zipfile.ZipFile(path, "w") as target:
+        for name in source.namelist():
+            content = source.read(name)
+            if name == member:
+                assert old.encode() in content
+                content = content.replace(old.encode(), new.encode())
+            target.writestr(name, content)
+    return path
+
+
+def test_load_keras_file_warns_of_a_newer_keras(tiny_file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    installed = import_keras().__version__
+    path = _rewritten(tiny_file, "metadata.json", f'"{installed}"', '"99.1"')
+    with caplog.at_level(logging.WARNING):
+        load_keras_file(read_keras_file(tiny_file))
+        assert not caplog.messages
+        load_keras_file(read_keras_file(path))
+    assert caplog.messages == [f"{path} was saved by Keras 99.1, and this is {installed}"]
+
+
+def test_load_keras_file_says_both_versions_when_it_cannot_load_that_of_a_newer_keras(
+    tiny_file: Path,
+) -> None:
+    installed = import_keras().__version__
+    newer = _rewritten(tiny_file, "metadata.json", f'"{installed}"', '"99.1"')
+    path = _rewritten(
+        newer.rename(newer.with_name("newer.keras")), "config.json", '"MaxPooling2D"', '"MaxPooling9D"'
+    )
+    with pytest.raises(
+        InputError, match=rf"Keras {installed} cannot load .*, which Keras 99\.1 saved: .*MaxPooling9D"
+    ):
+        load_keras_file(read_keras_file(path))
+
+
+@pytest.mark.parametrize("version", ["null", '"nightly"', "7"])
+def test_load_keras_file_takes_a_version_that_is_none(tiny_file: Path, version: str) -> None:
+    path = _rewritten(tiny_file, "metadata.json", f'"{import_keras().__version__}"', version)
+    load_keras_file(read_keras_file(path))
 
 
 @pytest.mark.parametrize(
-    ("shape", "words"),
+    ("old", "new", "words"),
     [
-        ((32,), r"Received: \(None, 32\)"),
-        ((32, 32), r"Received: \(None, 32, 32\)"),
-        ((None, 32, 3), r"Received: \(None, None, 32, 3\)"),
-        ((3, 32, 32), r"Received: \(None, 3, 32, 32\)"),
-        ((32, 32, 1), r"Received: \(None, 32, 32, 1\)"),
+        ('"units": 5', '"units": 0', r"expected a positive integer\. Received: units=0"),
+        ('"filters": 4', '"filters": 0', r"Expected a strictly positive value\. Received filters=0"),
+        ('"pool_size": [2, 2]', '"pool_size": [40, 40]', r"Computed output size would be zero or negative"),
     ],
 )
-def test_require_classifier_refuses_another_input(shape: tuple[int | None, ...], words: str) -> None:
-    keras = import_keras()
-    images = keras.Input(shape)
-    values = images if None not in shape else keras.layers.GlobalAveragePooling2D()(images)
-    model = keras.Model(images, _dense_head(values))
-    with pytest.raises(InputError, match=r"fixed height and width \(channels last\) is wanted. " + words):
-        require_classifier(model, Path("m.keras"))
-
-
-def test_require_classifier_refuses_two_inputs() -> None:
-    keras = import_keras()
-    one, two = keras.Input((32, 32, 3)), keras.Input((32, 32, 3))
-    model = keras.Model([one, two], _dense_head(keras.layers.Add()([one, two])))
-    with pytest.raises(InputError, match=r"one input and one output are wanted. Received: 2 inputs"):
-        require_classifier(model, Path("m.keras"))
-
-
-def test_require_classifier_refuses_a_map_of_scores() -> None:
-    keras = import_keras()
-    images = keras.Input((32, 32, 3))
-    model = keras.Model(images, keras.layers.Conv2D(2, 3)(images))
-    with pytest.raises(
-        InputError, match=r"an output of shape \(batch, classes\).*Received: \(None, 30, 30, 2\)"
-    ):
-        require_classifier(model, Path("m.keras"))
-
-
-def test_require_classifier_refuses_half_precision() -> None:
-    keras = import_keras()
-    keras.config.set_dtype_policy("mixed_float16")
-    try:
-        images = keras.Input((32, 32, 3))
-        model = keras.Model(images, _dense_head(images))
-    finally:
-        keras.config.set_dtype_policy("float32")
-    with pytest.raises(InputError, match=r"float32 computation are wanted.*computation float16"):
-        require_classifier(model, Path("m.keras"))
+def test_load_keras_file_refuses_a_layer_of_no_size_in_one_plain_line(
+    tiny_file: Path, old: str, new: str, words: str
+) -> None:
+    path = _rewritten(tiny_file, "config.json", old, new)
+    with pytest.raises(InputError, match=words) as caught:
+        load_keras_file(read_keras_file(path))
+    assert str(caught.value).isprintable()

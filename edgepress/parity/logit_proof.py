@@ -4,7 +4,10 @@ A near-uniform softmax hides everything: for a VGG16 with random weights a wrong
 probabilities by 3e-6. The noise is therefore taken relative to the spread of the logits.
 """
 
+import math
 from dataclasses import dataclass
+
+import numpy as np
 
 from edgepress.errors import ProofError
 from edgepress.metrics import Logits, agreement, logit_snr_db
@@ -15,6 +18,8 @@ FP32_SNR_FLOOR_DB = 100.0
 100 dB is a relative error of 1e-5. Full VGG16 reaches 118 dB in ONNX Runtime and 109 dB in LiteRT; a single
 layer whose scale is off by 2 % falls below 40 dB.
 """
+
+_GRANTED_ULPS = 16
 
 
 @dataclass(frozen=True)
@@ -57,3 +62,21 @@ def require_parity(
             "The conversion is wrong; the file is not kept."
         )
     return parity
+
+
+def floor_db(reference: Logits) -> float:
+    """The SNR that a file must reach, in dB, judged by the logits of the network that it was made of.
+
+    100 dB; less only where the logits' own rounding does not leave that much: where the classes hardly differ
+    from each other beside what they have in common (a network that knows nothing yet), FP32 sums in another
+    order cannot agree better. 16 units in the last place of the largest logit are granted.
+
+    Args:
+        reference: (N, classes).
+    """
+    spread = reference.astype(np.float64) - reference.mean(axis=1, keepdims=True)
+    granted = _GRANTED_ULPS * float(np.finfo(np.float32).eps) * float(np.abs(reference).max())
+    signal = float(np.sqrt(np.mean(np.square(spread))))
+    if not (granted > 0 and signal > 0):
+        return FP32_SNR_FLOOR_DB
+    return min(FP32_SNR_FLOOR_DB, 20 * math.log10(signal / granted))
