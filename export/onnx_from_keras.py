@@ -33,6 +33,7 @@ from export.onnx_layout import hoist_input_transpose, set_interface, sink_transp
 from export.onnx_names import name_after_layers
 from export.onnx_operations import replace_operations, require_standard
 from export.onnx_shapes import make_shapes_constant, settle_resizes
+from export.onnx_views import collapse_views, write_moved_units_as_transposes
 from export.onnx_weight import Weight
 
 if TYPE_CHECKING:
@@ -87,7 +88,10 @@ def _clean(draft: Draft, conversion: Conversion) -> None:
     make_shapes_constant(draft)
     draft.merge_duplicates()
     compute_constants(draft)
+    collapse_views(draft)
+    write_moved_units_as_transposes(draft)
     sink_transposes(draft)
+    collapse_views(draft)
     hoist_input_transpose(draft)
     absorb_pads(draft)
     absorb_scale_and_offset(draft)
@@ -142,6 +146,7 @@ def _architecture(conversion: Conversion, function: WeightedFunction) -> "onnx.M
         ) from error
     graph = model.graph
     graph.name = function.outputs[0]
+    graph.ClearField("doc_string")  # a number that TensorFlow counts up
     if conversion.interface.batch is None:
         graph.input[0].type.tensor_type.shape.dim[0].dim_param = BATCH
     outputs = {output.name: output for output in graph.output}  # sorted by TensorFlow

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 Axes = tuple[int, ...]
 
+_ROWS_AND_COLUMNS = (1, 2)  # of NHWC
+
 
 def sink_transposes(draft: Draft) -> None:
     """Move each Transpose to NHWC behind the operations that work in any layout, and remove pairs."""
@@ -57,6 +59,8 @@ def _moved(
     sources = [makers.get(name) for name in data]
     if not data or any(permutation(source) != TO_CHANNELS_LAST for source in sources):
         return None
+    if node.op_type == "ReduceMean":
+        return _pooled(node, str(makers[data[0]].input[0]), draft)
     if not _works_in_any_layout(node, len(TO_CHANNELS_FIRST), draft):
         return None
     _change_layout(node, TO_CHANNELS_FIRST, draft)
@@ -68,6 +72,24 @@ def _moved(
         "Transpose", [node.output[0]], [result], f"{node.name}/Transpose", perm=TO_CHANNELS_LAST
     )
     return [node, last]
+
+
+def _pooled(node: "onnx.NodeProto", before: str, draft: Draft) -> "list[onnx.NodeProto] | None":
+    """A mean over rows and columns as the pooling that it is; None for a mean over others."""
+    import onnx
+
+    if tuple(sorted(axis % 4 for axis in attribute(node, "axes", ()))) != _ROWS_AND_COLUMNS:
+        return None
+    result, pooled = node.output[0], f"{node.output[0]}/channels_first"
+    make = onnx.helper.make_node
+    pool = make("GlobalAveragePool", [before], [pooled], node.name)
+    name = f"{node.name}/Squeeze"
+    if attribute(node, "keepdims", 1):
+        last = make("Transpose", [pooled], [result], name, perm=TO_CHANNELS_LAST)
+    else:
+        axes = draft.add_constant(f"{result}/axes", Weight.of(np.asarray([2, 3], np.int64)))
+        last = make("Squeeze", [pooled, axes], [result], name)
+    return [pool, last]
 
 
 def _works_in_any_layout(node: "onnx.NodeProto", rank: int, draft: Draft) -> bool:
