@@ -35,12 +35,13 @@ class Cost:
     peak_bytes: int
 
 
-def cost_of(arguments: Sequence[str | Path], folder: Path) -> Cost:
+def cost_of(arguments: Sequence[str | Path], folder: Path, interpreter: str | None = None) -> Cost:
     """Run Python with these arguments to its end.
 
     Args:
         arguments: After the interpreter.
         folder: For its output, `command.log`.
+        interpreter: Of another environment; None for this one.
 
     Raises:
         AssertionError: It failed; what it printed is in the text.
@@ -48,7 +49,7 @@ def cost_of(arguments: Sequence[str | Path], folder: Path) -> Cost:
     log, cost = folder / "command.log", folder / "command.cost"
     with log.open("wb") as output:
         code = subprocess.run(
-            [sys.executable, "-I", "-S", "-c", _STARTER, cost, *map(str, arguments)],
+            [interpreter or sys.executable, "-I", "-S", "-c", _STARTER, cost, *map(str, arguments)],
             env={**os.environ, **_ENVIRONMENT},
             stdout=output,
             stderr=subprocess.STDOUT,
