@@ -96,6 +96,11 @@ def _require_layers(model: "keras.Model", path: Path) -> None:
                 f"{path}: float32 layers are wanted. Received: {layer.name!r}, quantized by Keras "
                 f"({policy}). Save the model before model.quantize(); `edgepress optimize` quantizes files."
             )
+        if policy.startswith(("int", "uint")):
+            raise InputError(
+                f"{path}: float32 layers are wanted. Received: {layer.name!r}, a {type(layer).__name__} that "
+                f"gives {policy}. Leave that step out of the network, and take it before."
+            )
         if policy != _FLOAT32:
             raise InputError(
                 f"{path}: float32 layers are wanted. Received: {layer.name!r} of the policy {policy}. "

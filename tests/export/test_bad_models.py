@@ -52,6 +52,11 @@ def _words(images: Any) -> Any:
     return _dense(import_keras().layers.StringLookup(vocabulary=["a"])(images))
 
 
+def _hashed(images: Any) -> Any:
+    layers = import_keras().layers
+    return layers.Dense(2)(layers.Rescaling(1.0)(layers.Hashing(3, name="hashed")(layers.Flatten()(images))))
+
+
 def _recurrent(images: Any) -> Any:
     layers = import_keras().layers
     return layers.Dense(2)(layers.GRU(4, name="gru")(layers.Reshape((SIDE, 3 * SIDE))(images)))
@@ -81,6 +86,7 @@ BAD: list[tuple[str, Callable[[Any], Any], dict[str, Any], str]] = [
     ("NaN", _nan, {}, "NaN or infinity in 1 of them, 384 times in scores/kernel"),
     ("overflow", _overflowing, {}, "net gives NaN or infinity in Keras already"),
     ("words", _words, {}, "net cannot be run on a picture by Keras itself"),
+    ("hashes", _hashed, {}, "'hashed', a Hashing that gives int64. Leave that step out of the network"),
     ("recurrent", _recurrent, {}, "layer 'gru' needs Loop, which cannot be converted"),
     ("half", _one_half, {}, "'half' of the policy mixed_float16"),
     ("map", lambda x: x * 2, {}, "Put the output that classifies first"),
