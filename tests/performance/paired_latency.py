@@ -103,7 +103,7 @@ def ratio(ours: Version, theirs: Version, inputs: Path) -> Ratio:
     """
     found = np.empty((_RESTARTS, _PAIRS, 2))
     for restart in range(_RESTARTS):
-        with _loop(ours, inputs) as first, _loop(theirs, inputs) as second:
+        with bare_loop(ours, inputs) as first, bare_loop(theirs, inputs) as second:
             for loop in (first, second):
                 loop.median_ms(_WARM_UP_MS)
             for pair in range(_PAIRS):
@@ -116,13 +116,14 @@ def ratio(ours: Version, theirs: Version, inputs: Path) -> Ratio:
     return Ratio(float(ours_ms), float(theirs_ms), float(np.median(ratios)), low, high)
 
 
-class _Loop:
-    """One process, stopped between its turns."""
+class Loop:
+    """A process that runs a file, and is stopped between its turns."""
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self._process = process
 
     def median_ms(self, duration_ms: int) -> float:
+        """Median latency over so much time."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         os.kill(self._process.pid, signal.SIGCONT)
@@ -134,7 +135,8 @@ class _Loop:
 
 
 @contextmanager
-def _loop(version: Version, inputs: Path) -> Iterator[_Loop]:
+def bare_loop(version: Version, inputs: Path) -> Iterator[Loop]:
+    """What a reader would write to time a file, on all cores; `inputs` is a .npy file with one input."""
     code = f"{_HEAD}{version.engine.value}{_LOOP}"
     process = subprocess.Popen(
         [sys.executable, "-c", code, version.path, inputs, str(usable_cores())],
@@ -145,7 +147,7 @@ def _loop(version: Version, inputs: Path) -> Iterator[_Loop]:
         text=True,
     )
     try:
-        yield _Loop(process)
+        yield Loop(process)
     finally:
         process.kill()
         process.communicate()

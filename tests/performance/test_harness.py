@@ -3,7 +3,6 @@
 import os
 import resource
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -27,42 +26,13 @@ from benchmark.worker_process import WorkerProcess
 from edgepress.artifact import Device, Runtime
 from edgepress.machine import usable_cores
 from edgepress.manifest import Manifest
+from tests.performance.paired_latency import Engine, Version, bare_loop
 
 pytestmark = [pytest.mark.serial]
 
 MS = 1_000_000
 SIDE = 64
 PAIRS = 21
-
-# What a reader would write: no edgepress in it. Each line on stdin asks for so many milliseconds.
-BARE = """
-import sys, time
-import numpy as np
-images = np.load(sys.argv[2])
-path, threads, kind = sys.argv[1], int(sys.argv[3]), sys.argv[4]
-if kind == "onnxruntime":
-    import onnxruntime
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    def run():
-        session.run(None, {name: images})
-else:
-    from ai_edge_litert.interpreter import Interpreter
-    interpreter = Interpreter(path, num_threads=threads)
-    interpreter.allocate_tensors()
-    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], images)
-    run = interpreter.invoke
-for line in sys.stdin:
-    end = time.perf_counter() + float(line) / 1000
-    samples = []
-    while time.perf_counter() < end:
-        start = time.perf_counter_ns()
-        run()
-        samples.append(time.perf_counter_ns() - start)
-    print(*samples, flush=True)
-"""
 
 
 @pytest.fixture(scope="module")
@@ -94,54 +64,25 @@ def convolutions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-class BareLoop:
-    """The reader's own loop, in a process of its own that is stopped between its turns."""
-
-    def __init__(self, folder: Path, suffix: str, runtime: Runtime, threads: int) -> None:
-        command = [sys.executable, "-c", BARE, str(folder / f"model.{suffix}"), str(folder / "input.npy")]
-        self._process = subprocess.Popen(
-            [*command, str(threads), runtime.value],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-
-    def median_ns(self, duration_ms: int) -> float:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        os.kill(self._process.pid, signal.SIGCONT)
-        self._process.stdin.write(f"{duration_ms}\n")
-        self._process.stdin.flush()
-        samples = [int(word) for word in self._process.stdout.readline().split()]
-        os.kill(self._process.pid, signal.SIGSTOP)
-        return float(np.median(samples))
-
-    def close(self) -> None:
-        self._process.kill()
-        self._process.communicate()
+ENGINES = {Runtime.ONNXRUNTIME: Engine.ONNXRUNTIME, Runtime.LITERT: Engine.LITERT}
 
 
 def ratios_to_a_bare_loop(folder: Path, suffix: str, runtime: Runtime, threads: int) -> list[float]:
     """Our median over the bare loop's, per pair of neighbouring blocks in fresh processes."""
-    path = str(folder / f"model.{suffix}")
-    bare = BareLoop(folder, suffix, runtime, threads)
+    path, inputs = folder / f"model.{suffix}", folder / "input.npy"
     ratios = []
-    try:
-        with WorkerProcess() as process:
-            process.ask(Prepare(runtime, Device.CPU), Occupied)
-            process.ask(Open(runtime, Device.CPU, path, threads), Opened)
-            process.ask(First(str(folder / "input.npy")), Timed)
-            process.pause()
-            bare.median_ns(200)
-            for pair in range(PAIRS):
-                block = Block(Extent(20 * MS, 1), Extent(80 * MS, 4))
-                ours_first = pair % 2 == 0
-                ours = _ours(process, block) if ours_first else 0.0
-                theirs = bare.median_ns(80)
-                ratios.append((ours or _ours(process, block)) / theirs)
-    finally:
-        bare.close()
+    with bare_loop(Version(path, ENGINES[runtime]), inputs) as bare, WorkerProcess() as process:
+        process.ask(Prepare(runtime, Device.CPU), Occupied)
+        process.ask(Open(runtime, Device.CPU, str(path), threads), Opened)
+        process.ask(First(str(inputs)), Timed)
+        process.pause()
+        bare.median_ms(200)
+        for pair in range(PAIRS):
+            block = Block(Extent(20 * MS, 1), Extent(80 * MS, 4))
+            ours_first = pair % 2 == 0
+            ours = _ours(process, block) if ours_first else 0.0
+            theirs = bare.median_ms(80) * MS
+            ratios.append((ours or _ours(process, block)) / theirs)
     return ratios
 
 
