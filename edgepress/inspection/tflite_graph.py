@@ -20,19 +20,30 @@ def tflite_model(path: Path) -> "Iterator[TfliteModel]":
     Raises:
         InputError: It is no TFLite file.
     """
-    from ai_edge_litert import schema_py_generated as schema
-
     with path.open("rb") as stream:
         if stream.read(8)[4:] != _IDENTIFIER:
             raise InputError(f"{path} is no TFLite file. Export the model anew.")
         with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            yield TfliteModel(
-                schema.Model.GetRootAs(content), _names(schema.BuiltinOperator), _names(schema.TensorType)
-            )
+            yield tflite_model_in(content)
+
+
+def tflite_model_in(content: "mmap.mmap | memoryview") -> "TfliteModel":
+    """The model in the bytes of a TFLite file, which stay where they are."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    root = schema.Model.GetRootAs(content)
+    return TfliteModel(root, _names(schema.BuiltinOperator), _names(schema.TensorType))
 
 
 def _names(enumeration: Any) -> dict[int, str]:
     return {value: name for name, value in vars(enumeration).items() if isinstance(value, int)}
+
+
+def _place_of(buffer: Any) -> tuple[int, int]:
+    """(first byte, number of bytes). Large files keep the data behind the flatbuffer."""
+    inside = buffer._tab.Offset(_DATA)  # 0 where the buffer has no data
+    begin = buffer._tab.Vector(inside) if inside else buffer.Offset()
+    return int(begin), int(buffer.DataLength() or buffer.Size())
 
 
 def _require_index(index: int, length: int, what: str) -> None:
@@ -62,10 +73,8 @@ class TfliteModel:
             InputError: They do not: the file was cut off.
         """
         for i in range(self._model.BuffersLength()):
-            buffer = self._model.Buffers(i)
-            inside = buffer._tab.Offset(_DATA)  # 0 where the buffer has no data
-            begin = buffer._tab.Vector(inside) if inside else buffer.Offset()
-            end = begin if begin > file_bytes else begin + (buffer.DataLength() or buffer.Size())
+            begin, size = _place_of(self._model.Buffers(i))
+            end = begin if begin > file_bytes else begin + size
             if end > file_bytes:
                 raise InputError(
                     f"{path} is truncated: wanted weights up to byte {end}, it has {file_bytes}. "
@@ -104,11 +113,13 @@ class TfliteModel:
 
     def stored_bytes(self, index: int) -> int:
         """Size of the tensor's values in the file; 0 where they are computed."""
+        return self.place_of(index)[1]
+
+    def place_of(self, index: int) -> tuple[int, int]:
+        """(first byte in the file, number of bytes) of the tensor's values; no bytes where there are none."""
         place = self.tensor(index).Buffer()
         _require_index(place, self._model.BuffersLength(), "buffer")
-        buffer = self._model.Buffers(place)
-        # Large files keep the data behind the flatbuffer: then the buffer has a size instead.
-        return int(buffer.DataLength() or buffer.Size())
+        return _place_of(self._model.Buffers(place))
 
     def activations(self) -> Iterator[int]:
         """Indices of the graph's inputs and of all operators' outputs."""

@@ -1,0 +1,5 @@
+"""What is done to an FP32 network so that 8 bits lose less of it."""
+
+from optimize.improvement.improvement import Improvement
+
+__all__ = ["Improvement"]

@@ -1,0 +1,73 @@
+"""Bias correction: rounding the weights moves the mean of a layer's output, and its bias moves it back.
+
+M. Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction", ICCV 2019, section
+4.2: E[ε x] = ε E[x], where ε is the error of the rounded weights. E[x] comes from the calibration pictures,
+per input channel. The padding makes E[x] smaller at the border; that is neglected, as in the paper.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optimize.improvement.network import Array, Layer, Network
+
+_SMALLEST_SCALE = 1e-12
+_CHUNK = 256  # output channels at a time: the rounded copy of a dense layer stays small
+
+ChannelMeans = Mapping[str, NDArray[np.float32]]
+
+
+def correct_biases(network: Network, means: ChannelMeans, levels: int) -> tuple[str, ...]:
+    """Subtract from each bias the mean error that rounding the layer's weights will cause, in place.
+
+    Args:
+        network: Its biases are changed.
+        means: Mean of each input channel (or feature, for a dense layer) of each layer's activation input, by
+            the input's name.
+        levels: The largest stored weight: 127 for 8 bits, 64 for ONNX Runtime's reduced range.
+
+    Returns:
+        Names of the corrected layers. One without a bias, or whose input has no means, stays as it is.
+    """
+    corrected = []
+    for name, layer in network.layers.items():
+        mean = means.get(layer.reads)
+        if layer.bias is None or mean is None:
+            continue
+        layer.bias[...] -= mean_error(layer, mean, levels)
+        corrected.append(name)
+    return tuple(corrected)
+
+
+def mean_error(layer: Layer, mean: NDArray[np.float32], levels: int) -> Array:
+    """(outputs,) float32: mean error of a layer's output when its weights are rounded per output channel.
+
+    Args:
+        layer: In FP32; unchanged.
+        mean: (inputs,) or, for a dense layer behind a Flatten, (inputs · positions,) mean of its input.
+        levels: The largest stored weight; the scale is the channel's largest magnitude over this.
+    """
+    groups, outputs, inputs, positions = layer.kernel.shape
+    by_channel = mean.astype(np.float64).reshape(-1)
+    each = positions if by_channel.size == groups * inputs * positions and positions > 1 else 1
+    weights = by_channel.reshape(groups, inputs, each)
+    found = np.empty((groups, outputs))
+    for begin in range(0, outputs, _CHUNK):
+        kernel = layer.kernel[:, begin : begin + _CHUNK]
+        error = _rounded(kernel, levels) - kernel
+        if each == 1:
+            found[:, begin : begin + _CHUNK] = np.einsum(
+                "goi,gi->go", error.sum(axis=3, dtype=np.float64), weights[..., 0]
+            )
+        else:
+            found[:, begin : begin + _CHUNK] = np.einsum("goip,gip->go", error, weights, optimize=True)
+    return found.ravel().astype(np.float32)
+
+
+def _rounded(kernel: Array, levels: int) -> Array:
+    """The values that 8-bit weights stand for, symmetric, with a scale per output channel."""
+    largest = np.maximum(kernel.max(axis=(2, 3)), -kernel.min(axis=(2, 3)))
+    scales = np.maximum(largest / np.float32(levels), np.float32(_SMALLEST_SCALE)).astype(np.float32)
+    shaped = scales[:, :, np.newaxis, np.newaxis]
+    return np.asarray(np.rint(kernel / shaped).clip(-levels, levels) * shaped, np.float32)
