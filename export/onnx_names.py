@@ -57,12 +57,18 @@ def name_after_layers(draft: Draft, folded: Mapping[str, str]) -> dict[str, Weig
 
 
 def _layers_of_nodes(draft: Draft, folded: Mapping[str, str]) -> list[str]:
-    """Path of each node's layer. tf2onnx names a Conv after its bias, which may be a normalization's."""
+    """Path of each node's layer. tf2onnx names a Conv after its bias, which may be a normalization's.
+
+    Or after nothing, behind a depthwise convolution with several outputs a channel: then its kernel tells.
+    """
     with_kernel = {behind: layer for layer, behind in folded.items()}
     found = []
     for node in draft.graph.node:
         layer = layer_of(node.name)
-        found.append(with_kernel.get(layer, layer) if node.op_type in _WEIGHTED else layer)
+        if node.op_type in _WEIGHTED:
+            layer = layer or layer_of(node.input[1])
+            layer = with_kernel.get(layer, layer)
+        found.append(layer)
     return found
 
 

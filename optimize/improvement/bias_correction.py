@@ -55,7 +55,7 @@ def mean_error(layer: Layer, mean: NDArray[np.float32], levels: int) -> Array:
     found = np.empty((groups, outputs))
     for begin in range(0, outputs, _CHUNK):
         kernel = layer.kernel[:, begin : begin + _CHUNK]
-        error = _rounded(kernel, levels) - kernel
+        error = rounded(kernel, levels) - kernel
         if each == 1:
             found[:, begin : begin + _CHUNK] = np.einsum(
                 "goi,gi->go", error.sum(axis=3, dtype=np.float64), weights[..., 0]
@@ -65,7 +65,7 @@ def mean_error(layer: Layer, mean: NDArray[np.float32], levels: int) -> Array:
     return found.ravel().astype(np.float32)
 
 
-def _rounded(kernel: Array, levels: int) -> Array:
+def rounded(kernel: Array, levels: int) -> Array:
     """The values that 8-bit weights stand for, symmetric, with a scale per output channel."""
     largest = np.maximum(kernel.max(axis=(2, 3)), -kernel.min(axis=(2, 3)))
     scales = np.maximum(largest / np.float32(levels), np.float32(_SMALLEST_SCALE)).astype(np.float32)
