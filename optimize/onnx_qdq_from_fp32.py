@@ -5,7 +5,7 @@ of each operator are quantized, the bias is int32, and a Relu disappears into th
 session then runs QLinearConv, QGemm and an 8-bit MaxPool.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +14,21 @@ import numpy as np
 from edgepress.errors import InputError
 from edgepress.inspection.onnx_graph import consumers, inferred, load, producers, without_weights
 from optimize.calibration import CALIBRATION, Ranges
+from optimize.layer_subset import between, chosen_layers, float_layers, name_nodes
 from optimize.recipe import NumberFormat, Recipe
 
 if TYPE_CHECKING:
     import onnx
 
 
-def onnx_qdq_from_fp32(recipe: Recipe, source: Path, destination: Path, ranges: Ranges) -> Mapping[str, Any]:
+def onnx_qdq_from_fp32(
+    recipe: Recipe,
+    source: Path,
+    destination: Path,
+    ranges: Ranges,
+    *,
+    layers: frozenset[str] | None = None,
+) -> Mapping[str, Any]:
     """Write the INT8 version of an FP32 ONNX file for ONNX Runtime.
 
     Args:
@@ -28,17 +36,15 @@ def onnx_qdq_from_fp32(recipe: Recipe, source: Path, destination: Path, ranges: 
         source: FP32 ONNX file; unchanged.
         destination: New file.
         ranges: Activation ranges of `source`.
+        layers: Names of the weighted layers to quantize; the others stay in FP32. None for all.
 
     Returns:
-        Provenance: nothing beyond the recipe.
+        Provenance: nothing beyond the recipe; `float_layers` where `layers` is given.
 
     Raises:
-        InputError: A tensor that is to be quantized has no range.
+        InputError: A tensor that is to be quantized has no range, or a layer is unknown; nothing is written.
     """
     import onnx
-    from onnxruntime.quantization import QuantType
-    from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData
-    from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
     model = load(source)
     # The quantizer needs the types of all tensors; letting it infer them would write the model to disk.
@@ -46,11 +52,33 @@ def onnx_qdq_from_fp32(recipe: Recipe, source: Path, destination: Path, ranges: 
     del model.graph.value_info[:]
     model.graph.value_info.extend(types)
     _merge_bias(model.graph)
+    name_nodes(model.graph)
+    chosen = chosen_layers(model.graph, layers)
+    if chosen:
+        model = _quantized(recipe, model, ranges, None if layers is None else _names(chosen))
+    onnx.save(model, destination)
+    return {} if layers is None else {"float_layers": float_layers(model.graph, layers)}
+
+
+def _names(nodes: "Iterable[onnx.NodeProto]") -> frozenset[str]:
+    return frozenset(node.name for node in nodes)
+
+
+def _quantized(
+    recipe: Recipe, model: "onnx.ModelProto", ranges: Ranges, layers: frozenset[str] | None
+) -> "onnx.ModelProto":
+    import onnx
+    from onnxruntime.quantization import QuantType
+    from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData
+    from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+
     onnx.helper.set_model_props(model, {"onnx.infer": "onnxruntime.quant"})
     data = {
         name: TensorData(lowest=np.float32(r.lowest), highest=np.float32(r.highest))
         for name, r in ranges.items()
     }
+    operators = _operators()
+    nodes = [] if layers is None else sorted(layers | between(model.graph, layers, frozenset(operators)))
     quantizer = QDQQuantizer(
         model,
         per_channel=True,
@@ -58,24 +86,23 @@ def onnx_qdq_from_fp32(recipe: Recipe, source: Path, destination: Path, ranges: 
         weight_qType=QuantType.QInt8,
         activation_qType=QuantType.QUInt8 if recipe.activations is NumberFormat.U8 else QuantType.QInt8,
         tensors_range=TensorsData(CalibrationMethod.MinMax, data),
-        nodes_to_quantize=[],
+        nodes_to_quantize=nodes,
         nodes_to_exclude=[],
-        op_types_to_quantize=_operators(),
+        op_types_to_quantize=operators,
         extra_options={},
     )
     try:
         quantizer.quantize_model()
     except ValueError as error:
         raise InputError(
-            f"{recipe.name}: no range for a tensor of {source.name} ({error}). "
+            f"{recipe.name}: no range for a tensor of the model ({error}). "
             f"Calibrate again: remove {CALIBRATION}."
         ) from error
-    result = quantizer.model.model
+    result: onnx.ModelProto = quantizer.model.model
     _keep_logits_in_float(result.graph)
     quantizer.model.topological_sort()
     del result.metadata_props[:]
-    onnx.save(result, destination)
-    return {}
+    return result
 
 
 def _operators() -> list[str]:

@@ -11,7 +11,7 @@ The insertion is our own: ONNX Runtime's quantizer needs seven options switched 
 form, and still leaves Q/DQ between a convolution and its Relu.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from edgepress.errors import InputError
 from edgepress.inspection.onnx_graph import load, weighted_op
 from optimize.calibration import CALIBRATION, Ranges
+from optimize.layer_subset import chosen_layers, float_layers, name_nodes
 
 if TYPE_CHECKING:
     import onnx
@@ -30,47 +31,54 @@ INT8_MAX = 127  # symmetric: -128 is not used
 _SMALLEST_SCALE = 1e-12
 
 
-def onnx_tensorrt_qdq_from_fp32(source: Path, destination: Path, ranges: Ranges) -> Mapping[str, Any]:
+def onnx_tensorrt_qdq_from_fp32(
+    source: Path, destination: Path, ranges: Ranges, *, layers: frozenset[str] | None = None
+) -> Mapping[str, Any]:
     """Write the Q/DQ version of an FP32 ONNX file for TensorRT.
 
     Args:
         source: FP32 ONNX file; unchanged.
         destination: New file.
         ranges: Activation ranges of `source`.
+        layers: Names of the weighted layers to quantize; the others stay in FP32. None for all.
 
     Returns:
-        Provenance: the number of quantized layers.
+        Provenance: the number of quantized layers; `float_layers` where `layers` is given.
 
     Raises:
-        InputError: The input of a weighted layer has no range; nothing is written.
+        InputError: The input of a layer has no range, or a layer is unknown; nothing is written.
     """
     import onnx
 
     model = load(source)
     graph = model.graph
-    tensors = {tensor.name: tensor for tensor in graph.initializer}
-    layers = [node for node in graph.node if weighted_op(node) and node.input[1] in tensors]
-    insertion = _Insertion(graph, ranges)
-    for node in layers:
-        insertion.quantize(node, tensors[node.input[1]])
+    name_nodes(graph)
+    chosen = chosen_layers(graph, layers)
+    insertion = _Insertion(graph, ranges, chosen)
+    for node in chosen:
+        insertion.quantize(node)
     insertion.finish()
     onnx.save(model, destination)
-    return {"quantized_layers": len(layers)}
+    made = {"quantized_layers": len(chosen)}
+    return made if layers is None else {**made, "float_layers": float_layers(graph, layers)}
 
 
 class _Insertion:
     """Adds Q/DQ nodes to a graph, in place, each directly before the layer that needs it first."""
 
-    def __init__(self, graph: "onnx.GraphProto", ranges: Ranges) -> None:
+    def __init__(self, graph: "onnx.GraphProto", ranges: Ranges, chosen: "Sequence[onnx.NodeProto]") -> None:
         self._graph = graph
+        self._tensors = {tensor.name: tensor for tensor in graph.initializer}
+        names = {node.name for node in chosen}
+        self._read_as_float = {name for node in graph.node if node.name not in names for name in node.input}
         self._ranges = ranges
         self._dequantized: dict[str, str] = {}
         self._before: dict[str, list[onnx.NodeProto]] = {}
 
-    def quantize(self, node: "onnx.NodeProto", weight: "onnx.TensorProto") -> None:
+    def quantize(self, node: "onnx.NodeProto") -> None:
         """Put Q/DQ on the activation and DQ on the weight of a weighted layer."""
         new: list[onnx.NodeProto] = []
-        activation = node.input[0]
+        activation, weight = node.input[0], self._tensors[node.input[1]]
         if activation not in self._dequantized:
             self._dequantized[activation] = self._activation(node, activation, new)
         if weight.name not in self._dequantized:
@@ -111,6 +119,8 @@ class _Insertion:
         operation, name = weighted_op(node), tensor.name
         axis = operation.channel_axis if operation and len(tensor.dims) > 1 else 0
         stored, scales = quantize_weight(onnx.numpy_helper.to_array(tensor), axis)
+        if name in self._read_as_float:  # by a layer that stays in FP32 and has the same weight
+            tensor, name = self._graph.initializer.add(), f"{name}_int8"
         tensor.CopyFrom(onnx.numpy_helper.from_array(stored, name))
         result = f"{name}_dequantized"
         parameters = self._parameters(name, scales)
