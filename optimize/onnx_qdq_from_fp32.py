@@ -15,6 +15,7 @@ from edgepress.errors import InputError
 from edgepress.inspection.onnx_graph import consumers, inferred, load, producers, without_weights
 from optimize.calibration import CALIBRATION, Ranges
 from optimize.layer_subset import between, chosen_layers, float_layers, name_nodes
+from optimize.onnx_float_boundary import keep_float_layers_in_float
 from optimize.recipe import NumberFormat, Recipe
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ def _quantized(
     }
     operators = _operators()
     nodes = [] if layers is None else sorted(layers | between(model.graph, layers, frozenset(operators)))
+    # An empty list means all nodes.
     quantizer = QDQQuantizer(
         model,
         per_channel=True,
@@ -100,6 +102,8 @@ def _quantized(
         ) from error
     result: onnx.ModelProto = quantizer.model.model
     _keep_logits_in_float(result.graph)
+    if layers is not None:
+        keep_float_layers_in_float(result.graph, frozenset(nodes))
     quantizer.model.topological_sort()
     del result.metadata_props[:]
     return result
