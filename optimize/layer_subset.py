@@ -58,6 +58,22 @@ def float_layers(graph: "onnx.GraphProto", layers: frozenset[str] | None) -> lis
     return [node.name for node in graph.node if weighted_op(node) and node.name not in layers]
 
 
+def split_shared_weights(graph: "onnx.GraphProto", chosen: frozenset[str]) -> None:
+    """Give the other nodes a copy of their own of each stored tensor that a chosen layer reads, in place."""
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    read = {name for node in graph.node if node.name in chosen for name in node.input if name in tensors}
+    copied: set[str] = set()
+    for node in graph.node:
+        for i, name in enumerate(node.input):
+            if node.name in chosen or name not in read:
+                continue
+            node.input[i] = f"{name}_float"
+            if name not in copied:
+                graph.initializer.add().CopyFrom(tensors[name])
+                graph.initializer[-1].name = node.input[i]
+                copied.add(name)
+
+
 def between(graph: "onnx.GraphProto", chosen: frozenset[str], operators: frozenset[str]) -> frozenset[str]:
     """Names of the nodes that are worth computing in 8 bits when only `chosen` layers are.
 

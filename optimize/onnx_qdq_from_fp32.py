@@ -5,7 +5,7 @@ of each operator are quantized, the bias is int32, and a Relu disappears into th
 session then runs QLinearConv, QGemm and an 8-bit MaxPool.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ import numpy as np
 from edgepress.errors import InputError
 from edgepress.inspection.onnx_graph import consumers, inferred, load, producers, without_weights
 from optimize.calibration import CALIBRATION, Ranges
-from optimize.layer_subset import between, chosen_layers, float_layers, name_nodes
+from optimize.layer_subset import between, chosen_layers, float_layers, name_nodes, split_shared_weights
 from optimize.onnx_float_boundary import keep_float_layers_in_float
 from optimize.recipe import NumberFormat, Recipe
 
@@ -56,13 +56,9 @@ def onnx_qdq_from_fp32(
     name_nodes(model.graph)
     chosen = chosen_layers(model.graph, layers)
     if chosen:
-        model = _quantized(recipe, model, ranges, None if layers is None else _names(chosen))
+        model = _quantized(recipe, model, ranges, layers)
     onnx.save(model, destination)
     return {} if layers is None else {"float_layers": float_layers(model.graph, layers)}
-
-
-def _names(nodes: "Iterable[onnx.NodeProto]") -> frozenset[str]:
-    return frozenset(node.name for node in nodes)
 
 
 def _quantized(
@@ -79,8 +75,10 @@ def _quantized(
         for name, r in ranges.items()
     }
     operators = _operators()
-    nodes = [] if layers is None else sorted(layers | between(model.graph, layers, frozenset(operators)))
-    # An empty list means all nodes.
+    in_8_bits: frozenset[str] = frozenset()  # as nodes to quantize: all of them
+    if layers is not None:
+        in_8_bits = layers | between(model.graph, layers, frozenset(operators))
+        split_shared_weights(model.graph, in_8_bits)
     quantizer = QDQQuantizer(
         model,
         per_channel=True,
@@ -88,7 +86,7 @@ def _quantized(
         weight_qType=QuantType.QInt8,
         activation_qType=QuantType.QUInt8 if recipe.activations is NumberFormat.U8 else QuantType.QInt8,
         tensors_range=TensorsData(CalibrationMethod.MinMax, data),
-        nodes_to_quantize=nodes,
+        nodes_to_quantize=sorted(in_8_bits),
         nodes_to_exclude=[],
         op_types_to_quantize=operators,
         extra_options={},
@@ -103,7 +101,7 @@ def _quantized(
     result: onnx.ModelProto = quantizer.model.model
     _keep_logits_in_float(result.graph)
     if layers is not None:
-        keep_float_layers_in_float(result.graph, frozenset(nodes))
+        keep_float_layers_in_float(result.graph, in_8_bits)
     quantizer.model.topological_sort()
     del result.metadata_props[:]
     return result

@@ -11,7 +11,7 @@ The insertion is our own: ONNX Runtime's quantizer needs seven options switched 
 form, and still leaves Q/DQ between a convolution and its Relu.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from edgepress.errors import InputError
 from edgepress.inspection.onnx_graph import load, weighted_op
 from optimize.calibration import CALIBRATION, Ranges
-from optimize.layer_subset import chosen_layers, float_layers, name_nodes
+from optimize.layer_subset import chosen_layers, float_layers, name_nodes, split_shared_weights
 
 if TYPE_CHECKING:
     import onnx
@@ -54,7 +54,8 @@ def onnx_tensorrt_qdq_from_fp32(
     graph = model.graph
     name_nodes(graph)
     chosen = chosen_layers(graph, layers)
-    insertion = _Insertion(graph, ranges, chosen)
+    split_shared_weights(graph, frozenset(node.name for node in chosen))
+    insertion = _Insertion(graph, ranges)
     for node in chosen:
         insertion.quantize(node)
     insertion.finish()
@@ -66,11 +67,9 @@ def onnx_tensorrt_qdq_from_fp32(
 class _Insertion:
     """Adds Q/DQ nodes to a graph, in place, each directly before the layer that needs it first."""
 
-    def __init__(self, graph: "onnx.GraphProto", ranges: Ranges, chosen: "Sequence[onnx.NodeProto]") -> None:
+    def __init__(self, graph: "onnx.GraphProto", ranges: Ranges) -> None:
         self._graph = graph
         self._tensors = {tensor.name: tensor for tensor in graph.initializer}
-        names = {node.name for node in chosen}
-        self._read_as_float = {name for node in graph.node if node.name not in names for name in node.input}
         self._ranges = ranges
         self._dequantized: dict[str, str] = {}
         self._before: dict[str, list[onnx.NodeProto]] = {}
@@ -119,8 +118,6 @@ class _Insertion:
         operation, name = weighted_op(node), tensor.name
         axis = operation.channel_axis if operation and len(tensor.dims) > 1 else 0
         stored, scales = quantize_weight(onnx.numpy_helper.to_array(tensor), axis)
-        if name in self._read_as_float:  # by a layer that stays in FP32 and has the same weight
-            tensor, name = self._graph.initializer.add(), f"{name}_int8"
         tensor.CopyFrom(onnx.numpy_helper.from_array(stored, name))
         result = f"{name}_dequantized"
         parameters = self._parameters(name, scales)
