@@ -1,9 +1,10 @@
 """Which layers of an ONNX graph are quantized: all that have a stored weight, or those that are named."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgepress.errors import InputError, unknown_choice
-from edgepress.inspection.onnx_graph import consumers, producers, weighted_op
+from edgepress.inspection.onnx_graph import consumers, load_graph, producers, weighted_op
 
 if TYPE_CHECKING:
     import onnx
@@ -22,6 +23,22 @@ def name_nodes(graph: "onnx.GraphProto") -> None:
     for node in graph.node:
         if not node.name:
             node.name = node.output[0]
+
+
+def convolutions_of(path: Path) -> frozenset[str]:
+    """Names of the convolutions of an ONNX file.
+
+    Raises:
+        InputError: It is no ONNX file.
+    """
+    graph = load_graph(path).graph
+    name_nodes(graph)
+    return frozenset(node.name for node in weighted_layers(graph) if not is_dense(node.op_type))
+
+
+def is_dense(operator: str) -> bool:
+    """Whether a weighted operator is a matrix product, as ONNX or TFLite calls it."""
+    return operator in {"Gemm", "MatMul", "FULLY_CONNECTED", "BATCH_MATMUL"}
 
 
 def weighted_layers(graph: "onnx.GraphProto") -> "tuple[onnx.NodeProto, ...]":

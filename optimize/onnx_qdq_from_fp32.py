@@ -33,7 +33,7 @@ def onnx_qdq_from_fp32(
     """Write the INT8 version of an FP32 ONNX file for ONNX Runtime.
 
     Args:
-        recipe: Says the format of weights (I8, I7) and activations (I8, U8).
+        recipe: Says the format of weights (I8, U8, I7) and activations (I8, U8).
         source: FP32 ONNX file; unchanged.
         destination: New file.
         ranges: Activation ranges of `source`.
@@ -83,13 +83,13 @@ def _quantized(
         model,
         per_channel=True,
         reduce_range=recipe.weights is NumberFormat.I7,
-        weight_qType=QuantType.QInt8,
+        weight_qType=QuantType.QUInt8 if recipe.weights is NumberFormat.U8 else QuantType.QInt8,
         activation_qType=QuantType.QUInt8 if recipe.activations is NumberFormat.U8 else QuantType.QInt8,
         tensors_range=TensorsData(CalibrationMethod.MinMax, data),
         nodes_to_quantize=sorted(in_8_bits),
         nodes_to_exclude=[],
         op_types_to_quantize=operators,
-        extra_options={},
+        extra_options={"WeightSymmetric": True},  # unsigned ones have 128 as zero point
     )
     try:
         quantizer.quantize_model()
