@@ -15,8 +15,6 @@ from optimize.qdq_placement_rules import PLACEMENT_RULES
 if TYPE_CHECKING:
     import onnx
 
-_SHOWN = 3
-
 
 def lint_qdq(model: "onnx.ModelProto", *, left_in_float: frozenset[str] = frozenset()) -> None:
     """Check a Q/DQ graph against TensorRT's rules.
@@ -32,6 +30,6 @@ def lint_qdq(model: "onnx.ModelProto", *, left_in_float: frozenset[str] = frozen
     findings = [finding for rule in (*NUMBER_RULES, *PLACEMENT_RULES) for finding in rule(graph)]
     if findings:
         raise ProofError(
-            f"The Q/DQ graph breaks {len(findings)} of TensorRT's rules: {'; '.join(findings[:_SHOWN])}. "
+            f"The Q/DQ graph breaks {len(findings)} of TensorRT's rules: {'; '.join(findings[:3])}. "
             "Optimize the model anew."
         )
