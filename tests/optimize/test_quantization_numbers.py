@@ -96,7 +96,7 @@ def by_reference(path: Path, pictures: Pictures) -> np.ndarray:
     # The evaluator knows Q/DQ from operator set 19 on; no operator here changed its meaning since 17.
     model.opset_import[0].version = max(model.opset_import[0].version, 19)
     evaluator = ReferenceEvaluator(model)
-    return np.concatenate([evaluator.run(None, {"images": picture})[0] for picture in pictures])
+    return np.concatenate([next(iter(evaluator.run(None, {"images": picture}))) for picture in pictures])
 
 
 def by_onnxruntime(path: Path, pictures: Pictures, *, optimized: bool) -> np.ndarray:
