@@ -14,31 +14,38 @@ import numpy as np
 from edgepress.errors import InputError
 from edgepress.inspection.onnx_graph import consumers, inferred, load, producers, without_weights
 from optimize.calibration import CALIBRATION, Ranges
+from optimize.layer_subset import between, chosen_layers, float_layers, name_nodes, split_shared_weights
+from optimize.onnx_float_boundary import keep_float_layers_in_float
 from optimize.recipe import NumberFormat, Recipe
 
 if TYPE_CHECKING:
     import onnx
 
 
-def onnx_qdq_from_fp32(recipe: Recipe, source: Path, destination: Path, ranges: Ranges) -> Mapping[str, Any]:
+def onnx_qdq_from_fp32(
+    recipe: Recipe,
+    source: Path,
+    destination: Path,
+    ranges: Ranges,
+    *,
+    layers: frozenset[str] | None = None,
+) -> Mapping[str, Any]:
     """Write the INT8 version of an FP32 ONNX file for ONNX Runtime.
 
     Args:
-        recipe: Says the format of weights (I8, I7) and activations (I8, U8).
+        recipe: Says the format of weights (I8, U8, I7) and activations (I8, U8).
         source: FP32 ONNX file; unchanged.
         destination: New file.
         ranges: Activation ranges of `source`.
+        layers: Names of the weighted layers to quantize; the others stay in FP32. None for all.
 
     Returns:
-        Provenance: nothing beyond the recipe.
+        Provenance: nothing beyond the recipe; `float_layers` where `layers` is given.
 
     Raises:
-        InputError: A tensor that is to be quantized has no range.
+        InputError: A tensor that is to be quantized has no range, or a layer is unknown; nothing is written.
     """
     import onnx
-    from onnxruntime.quantization import QuantType
-    from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData
-    from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
     model = load(source)
     # The quantizer needs the types of all tensors; letting it infer them would write the model to disk.
@@ -46,36 +53,58 @@ def onnx_qdq_from_fp32(recipe: Recipe, source: Path, destination: Path, ranges: 
     del model.graph.value_info[:]
     model.graph.value_info.extend(types)
     _merge_bias(model.graph)
+    name_nodes(model.graph)
+    chosen = chosen_layers(model.graph, layers)
+    if chosen:
+        model = _quantized(recipe, model, ranges, layers)
+    onnx.save(model, destination)
+    return {} if layers is None else {"float_layers": float_layers(model.graph, layers)}
+
+
+def _quantized(
+    recipe: Recipe, model: "onnx.ModelProto", ranges: Ranges, layers: frozenset[str] | None
+) -> "onnx.ModelProto":
+    import onnx
+    from onnxruntime.quantization import QuantType
+    from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData
+    from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+
     onnx.helper.set_model_props(model, {"onnx.infer": "onnxruntime.quant"})
     data = {
         name: TensorData(lowest=np.float32(r.lowest), highest=np.float32(r.highest))
         for name, r in ranges.items()
     }
+    operators = _operators()
+    in_8_bits: frozenset[str] = frozenset()  # as nodes to quantize: all of them
+    if layers is not None:
+        in_8_bits = layers | between(model.graph, layers, frozenset(operators))
+        split_shared_weights(model.graph, in_8_bits)
     quantizer = QDQQuantizer(
         model,
         per_channel=True,
         reduce_range=recipe.weights is NumberFormat.I7,
-        weight_qType=QuantType.QInt8,
+        weight_qType=QuantType.QUInt8 if recipe.weights is NumberFormat.U8 else QuantType.QInt8,
         activation_qType=QuantType.QUInt8 if recipe.activations is NumberFormat.U8 else QuantType.QInt8,
         tensors_range=TensorsData(CalibrationMethod.MinMax, data),
-        nodes_to_quantize=[],
+        nodes_to_quantize=sorted(in_8_bits),
         nodes_to_exclude=[],
-        op_types_to_quantize=_operators(),
-        extra_options={},
+        op_types_to_quantize=operators,
+        extra_options={"WeightSymmetric": True},  # unsigned ones have 128 as zero point
     )
     try:
         quantizer.quantize_model()
     except ValueError as error:
         raise InputError(
-            f"{recipe.name}: no range for a tensor of {source.name} ({error}). "
+            f"{recipe.name}: no range for a tensor of the model ({error}). "
             f"Calibrate again: remove {CALIBRATION}."
         ) from error
-    result = quantizer.model.model
+    result: onnx.ModelProto = quantizer.model.model
     _keep_logits_in_float(result.graph)
+    if layers is not None:
+        keep_float_layers_in_float(result.graph, in_8_bits)
     quantizer.model.topological_sort()
     del result.metadata_props[:]
-    onnx.save(result, destination)
-    return {}
+    return result
 
 
 def _operators() -> list[str]:
