@@ -106,7 +106,9 @@ def test_weights_are_rounded_as_in_the_tflite_file(tmp_path: Path) -> None:
     source, made = tmp_path / "m.tflite", tmp_path / "int8.tflite"
     tflite_from_keras(Conversion(network))(source)
     inputs = [np.random.default_rng(i).normal(0, 1, (1, 8, 8, 3)).astype(np.float32) for i in range(4)]
-    tflite_int8_from_fp32(source, made, ranges_of_tflite(source, inputs, len(inputs)))
+    tflite_int8_from_fp32(
+        recipe_named("tflite_static_wi8_ai8"), source, made, ranges_of_tflite(source, inputs, len(inputs))
+    )
     interpreter = Interpreter(str(made))
     interpreter.allocate_tensors()
     weights = {}
