@@ -112,6 +112,40 @@ class PrecisionShares:
 
 
 @dataclass(frozen=True)
+class LeftBehind:
+    """A layer that is not in the precision that the recipe is called after.
+
+    Attributes:
+        layer: Its name.
+        stored: Precision of its weights.
+        computed: Precision of the operands that are multiplied.
+        reason: Why it was left, in words.
+    """
+
+    layer: str
+    stored: Precision
+    computed: Precision
+    reason: str
+
+
+@dataclass(frozen=True)
+class Content:
+    """What `PrecisionShares` does not tell about an optimized artifact.
+
+    Attributes:
+        bytes: Share in [0, 1] of the stored bytes of weights and biases by the precision in which they are
+            stored; the keys are "int8", "fp16", "fp32". An int32 bias counts as FP32.
+        reformats: Number of conversions between integers and floating point (Q/DQ) that no 8-bit layer takes
+            in: they cost time.
+        left_behind: Layers in another precision than the recipe is called after, in graph order.
+    """
+
+    bytes: Mapping[str, float]
+    reformats: int
+    left_behind: tuple[LeftBehind, ...] = ()
+
+
+@dataclass(frozen=True)
 class Artifact:
     """One model file (or SavedModel folder), and how it came to be.
 
@@ -130,6 +164,7 @@ class Artifact:
         parent: Id of the artifact it was made from; None for exported ones.
         target: Name of the target it was made for; None if it fits any.
         shares: Precision proof.
+        content: What else was found in it; None for exported ones.
         interface: What the input holds, and what the first output does.
         provenance: Versions, options, seed, calibration fingerprint, wall time: whatever made it.
     """
@@ -148,5 +183,6 @@ class Artifact:
     parent: str | None = None
     target: str | None = None
     shares: PrecisionShares | None = None
+    content: Content | None = None
     interface: Interface = PLAIN
     provenance: Mapping[str, Any] = field(default_factory=dict)

@@ -15,7 +15,7 @@ from edgepress.record import from_json, to_json
 
 MANIFEST = "manifest.json"
 GOLDEN = "golden.npz"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 @dataclass(frozen=True)

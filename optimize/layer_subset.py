@@ -1,9 +1,10 @@
 """Which layers of an ONNX graph are quantized: all that have a stored weight, or those that are named."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgepress.errors import InputError, unknown_choice
-from edgepress.inspection.onnx_graph import consumers, producers, weighted_op
+from edgepress.inspection.onnx_graph import consumers, load_graph, producers, weighted_op
 
 if TYPE_CHECKING:
     import onnx
@@ -22,6 +23,22 @@ def name_nodes(graph: "onnx.GraphProto") -> None:
     for node in graph.node:
         if not node.name:
             node.name = node.output[0]
+
+
+def convolutions_of(path: Path) -> frozenset[str]:
+    """Names of the convolutions of an ONNX file.
+
+    Raises:
+        InputError: It is no ONNX file.
+    """
+    graph = load_graph(path).graph
+    name_nodes(graph)
+    return frozenset(node.name for node in weighted_layers(graph) if not is_dense(node.op_type))
+
+
+def is_dense(operator: str) -> bool:
+    """Whether a weighted operator is a matrix product, as ONNX or TFLite calls it."""
+    return operator in {"Gemm", "MatMul", "FULLY_CONNECTED", "BATCH_MATMUL"}
 
 
 def weighted_layers(graph: "onnx.GraphProto") -> "tuple[onnx.NodeProto, ...]":
@@ -56,6 +73,22 @@ def float_layers(graph: "onnx.GraphProto", layers: frozenset[str] | None) -> lis
     if layers is None:
         return []
     return [node.name for node in graph.node if weighted_op(node) and node.name not in layers]
+
+
+def split_shared_weights(graph: "onnx.GraphProto", chosen: frozenset[str]) -> None:
+    """Give the other nodes a copy of their own of each stored tensor that a chosen layer reads, in place."""
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    read = {name for node in graph.node if node.name in chosen for name in node.input if name in tensors}
+    copied: set[str] = set()
+    for node in graph.node:
+        for i, name in enumerate(node.input):
+            if node.name in chosen or name not in read:
+                continue
+            node.input[i] = f"{name}_float"
+            if name not in copied:
+                graph.initializer.add().CopyFrom(tensors[name])
+                graph.initializer[-1].name = node.input[i]
+                copied.add(name)
 
 
 def between(graph: "onnx.GraphProto", chosen: frozenset[str], operators: frozenset[str]) -> frozenset[str]:

@@ -5,7 +5,7 @@ of each operator are quantized, the bias is int32, and a Relu disappears into th
 session then runs QLinearConv, QGemm and an 8-bit MaxPool.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,8 @@ import numpy as np
 from edgepress.errors import InputError
 from edgepress.inspection.onnx_graph import consumers, inferred, load, producers, without_weights
 from optimize.calibration import CALIBRATION, Ranges
-from optimize.layer_subset import between, chosen_layers, float_layers, name_nodes
+from optimize.layer_subset import between, chosen_layers, float_layers, name_nodes, split_shared_weights
+from optimize.onnx_float_boundary import keep_float_layers_in_float
 from optimize.recipe import NumberFormat, Recipe
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def onnx_qdq_from_fp32(
     """Write the INT8 version of an FP32 ONNX file for ONNX Runtime.
 
     Args:
-        recipe: Says the format of weights (I8, I7) and activations (I8, U8).
+        recipe: Says the format of weights (I8, U8, I7) and activations (I8, U8).
         source: FP32 ONNX file; unchanged.
         destination: New file.
         ranges: Activation ranges of `source`.
@@ -55,13 +56,9 @@ def onnx_qdq_from_fp32(
     name_nodes(model.graph)
     chosen = chosen_layers(model.graph, layers)
     if chosen:
-        model = _quantized(recipe, model, ranges, None if layers is None else _names(chosen))
+        model = _quantized(recipe, model, ranges, layers)
     onnx.save(model, destination)
     return {} if layers is None else {"float_layers": float_layers(model.graph, layers)}
-
-
-def _names(nodes: "Iterable[onnx.NodeProto]") -> frozenset[str]:
-    return frozenset(node.name for node in nodes)
 
 
 def _quantized(
@@ -78,18 +75,21 @@ def _quantized(
         for name, r in ranges.items()
     }
     operators = _operators()
-    nodes = [] if layers is None else sorted(layers | between(model.graph, layers, frozenset(operators)))
+    in_8_bits: frozenset[str] = frozenset()  # as nodes to quantize: all of them
+    if layers is not None:
+        in_8_bits = layers | between(model.graph, layers, frozenset(operators))
+        split_shared_weights(model.graph, in_8_bits)
     quantizer = QDQQuantizer(
         model,
         per_channel=True,
         reduce_range=recipe.weights is NumberFormat.I7,
-        weight_qType=QuantType.QInt8,
+        weight_qType=QuantType.QUInt8 if recipe.weights is NumberFormat.U8 else QuantType.QInt8,
         activation_qType=QuantType.QUInt8 if recipe.activations is NumberFormat.U8 else QuantType.QInt8,
         tensors_range=TensorsData(CalibrationMethod.MinMax, data),
-        nodes_to_quantize=nodes,
+        nodes_to_quantize=sorted(in_8_bits),
         nodes_to_exclude=[],
         op_types_to_quantize=operators,
-        extra_options={},
+        extra_options={"WeightSymmetric": True},  # unsigned ones have 128 as zero point
     )
     try:
         quantizer.quantize_model()
@@ -100,6 +100,8 @@ def _quantized(
         ) from error
     result: onnx.ModelProto = quantizer.model.model
     _keep_logits_in_float(result.graph)
+    if layers is not None:
+        keep_float_layers_in_float(result.graph, in_8_bits)
     quantizer.model.topological_sort()
     del result.metadata_props[:]
     return result

@@ -1,6 +1,6 @@
 """Recipes: what `optimize` can make, as data. The name says everything and can be decoded.
 
-    <family>_[static_]w<weights>_a<activations>
+    <family>_[static_]w<weights>_a<activations>[_<part><format>]
 
     family       onnx      ONNX for ONNX Runtime (Q/DQ also at the outputs, int32 bias)
                  tensorrt  ONNX for TensorRT (Q/DQ only at the inputs of weighted layers, float bias)
@@ -10,11 +10,18 @@
     weights,     f32, f16  floating point
     activations  i8, u8    8-bit integer, signed or unsigned
                  i7        signed 7-bit values in 8-bit storage, so that 16-bit sums cannot saturate
+    part         dense     the dense layers are in this format, not integers, and so is what has no weights
+                 rest      what has no integers (biases, poolings, scales) is in this format, not in FP32
+                 io        the model's input and output are in this format, not in that of the activations
 
 All integer weights are quantized per output channel, activations per tensor.
+
+f16 is FP16 wherever FP16 can hold the values. What exceeds 65,504 in calibration stays in FP32, is named in
+the artifact, and counts as FP32 in its shares: beyond 1 % of the weights or MACs its precision is `mixed`,
+and beyond half of them the recipe fails.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from edgepress.artifact import Format, Precision, Runtime
@@ -40,11 +47,22 @@ class NumberFormat(str, Enum):
         return Precision.FP16 if self is NumberFormat.F16 else Precision.INT8
 
 
+_SIZE_SHARES = {Precision.FP32: 1.0, Precision.FP16: 0.5, Precision.INT8: 0.3}
+
+
 class Granularity(str, Enum):
     """Over how much of a weight tensor one scale holds."""
 
     NONE = "none"  # floating point
     PER_CHANNEL = "per-channel"
+
+
+class Part(str, Enum):
+    """What a recipe treats apart; the value is the spelling in its name."""
+
+    DENSE = "dense"  # matrix products, and what has no weights
+    REST = "rest"  # what has no integers
+    IO = "io"  # input and output of the model
 
 
 @dataclass(frozen=True)
@@ -61,6 +79,9 @@ class Recipe:
         packages: Distributions whose version changes the result.
         isas: The instruction sets that it suits; None if the CPU does not matter.
         calibrated_on: Id of the exported FP32 artifact whose activation ranges it needs, or None.
+        part: What is in floating point, beside what weights and activations say; None for nothing.
+        part_format: Format of that part.
+        default: Whether it is made where no recipe is named.
     """
 
     name: str
@@ -72,6 +93,26 @@ class Recipe:
     packages: tuple[str, ...]
     isas: frozenset[Isa] | None = None
     calibrated_on: str | None = None
+    part: Part | None = None
+    part_format: NumberFormat = NumberFormat.F32
+    default: bool = True
+
+    @property
+    def rest(self) -> NumberFormat:
+        """Format of what has no integers, in an artifact with integers."""
+        return NumberFormat.F32 if self.part in {None, Part.IO} else self.part_format
+
+    def promised(self, *, dense: bool) -> tuple[Precision, Precision]:
+        """Precision of the stored weights and of the operands of a layer: a dense one, or a convolution."""
+        if dense and self.part is Part.DENSE:
+            return self.part_format.precision, self.part_format.precision
+        return self.weights.precision, self.activations.precision
+
+    @property
+    def size_share(self) -> float:
+        """Size of the result by that of its source in FP32, at most."""
+        dense = self.part_format if self.part is Part.DENSE else self.weights
+        return max(_SIZE_SHARES[self.weights.precision], _SIZE_SHARES[dense.precision])
 
     @property
     def granularity(self) -> Granularity:
@@ -114,7 +155,8 @@ _RTX = (Runtime.TENSORRT_RTX,)
 # x86 without VNNI adds pairs of 8×8-bit products in 16 bits (VPMADDUBSW), which saturates. Measured on
 # AVX2 with ONNX Runtime, full-size VGG16 with real weights, 100 photos, against FP32: S8S8 17.4 dB logit SNR
 # and 99 % agreement; U8S8 with 7-bit weights 36.8 dB and 100 %. VNNI and ARM add in 32 bits and keep all
-# 8 bits.
+# 8 bits. Unsigned weights (U8U8) saturate nowhere: those kernels widen to 16 bits first, and are slower for
+# it. They are for what reads no signed weights, and for checking the others: no target has them by default.
 _SATURATING = frozenset({Isa.X86_AVX2, Isa.X86_AVX512})
 _VNNI = frozenset({Isa.X86_VNNI})
 _SIGNED = frozenset({Isa.ARM64, Isa.ARM64_DOT, Isa.OTHER})
@@ -122,43 +164,64 @@ _SIGNED = frozenset({Isa.ARM64, Isa.ARM64_DOT, Isa.OTHER})
 _F32, _F16, _I8, _U8, _I7 = NumberFormat
 _QUANTIZER = ("onnx", "onnxruntime")
 
+_LITERT_QUANTIZER = ("litert-quantizer", "ai-edge-litert")
+_BUILDER = ("tensorrt-rtx",)
+
+_TENSORRT_INT8 = Recipe(
+    "tensorrt_static_wi8_ai8", ONNX_FP32, Format.ONNX, _I8, _I8, _TENSORRT_ONNX, ("onnx",), None, ONNX_FP32
+)
+_TFLITE_INT8 = Recipe(
+    "tflite_static_wi8_ai8",
+    TFLITE_FP32,
+    Format.TFLITE,
+    _I8,
+    _I8,
+    _LITERT,
+    _LITERT_QUANTIZER,
+    None,
+    TFLITE_FP32,
+)
+_ENGINE_INT8 = Recipe(
+    "engine_static_wi8_ai8", "tensorrt-static_wi8_ai8", Format.ENGINE, _I8, _I8, _RTX, _BUILDER
+)
+
+
+def _on_request(recipe: Recipe, part: Part, part_format: NumberFormat) -> Recipe:
+    """The recipe with a part in another format, which is made only where its name is given."""
+    suffix = f"_{part.value}{part_format.value}"
+    parent = f"{recipe.parent}{suffix}" if recipe.format is Format.ENGINE else recipe.parent
+    return replace(
+        recipe, name=recipe.name + suffix, parent=parent, part=part, part_format=part_format, default=False
+    )
+
+
 RECIPES = (
     Recipe("onnx_wf16_af16", ONNX_FP32, Format.ONNX, _F16, _F16, _ONNX_ANYWHERE, ("onnx",)),
     Recipe("onnx_static_wi7_au8", ONNX_FP32, Format.ONNX, _I7, _U8, _ORT, _QUANTIZER, _SATURATING, ONNX_FP32),
     Recipe("onnx_static_wi8_au8", ONNX_FP32, Format.ONNX, _I8, _U8, _ORT, _QUANTIZER, _VNNI, ONNX_FP32),
     Recipe("onnx_static_wi8_ai8", ONNX_FP32, Format.ONNX, _I8, _I8, _ORT, _QUANTIZER, _SIGNED, ONNX_FP32),
     Recipe(
-        "tensorrt_static_wi8_ai8",
+        "onnx_static_wu8_au8",
         ONNX_FP32,
         Format.ONNX,
-        _I8,
-        _I8,
-        _TENSORRT_ONNX,
+        _U8,
+        _U8,
+        _ORT,
         _QUANTIZER,
         calibrated_on=ONNX_FP32,
+        default=False,
     ),
+    _TENSORRT_INT8,
+    _on_request(_TENSORRT_INT8, Part.DENSE, _F16),
+    _on_request(_TENSORRT_INT8, Part.REST, _F16),
     Recipe("tflite_wf16_af32", TFLITE_FP32, Format.TFLITE, _F16, _F32, _LITERT, ("litert-quantizer",)),
-    Recipe(
-        "tflite_static_wi8_ai8",
-        TFLITE_FP32,
-        Format.TFLITE,
-        _I8,
-        _I8,
-        _LITERT,
-        ("litert-quantizer", "ai-edge-litert"),
-        calibrated_on=TFLITE_FP32,
-    ),
-    Recipe("engine_wf32_af32", ONNX_FP32, Format.ENGINE, _F32, _F32, _RTX, ("tensorrt-rtx",)),
-    Recipe("engine_wf16_af16", "onnx-wf16_af16", Format.ENGINE, _F16, _F16, _RTX, ("tensorrt-rtx",)),
-    Recipe(
-        "engine_static_wi8_ai8",
-        "tensorrt-static_wi8_ai8",
-        Format.ENGINE,
-        _I8,
-        _I8,
-        _RTX,
-        ("tensorrt-rtx",),
-    ),
+    _TFLITE_INT8,
+    _on_request(_TFLITE_INT8, Part.IO, _F32),
+    Recipe("engine_wf32_af32", ONNX_FP32, Format.ENGINE, _F32, _F32, _RTX, _BUILDER),
+    Recipe("engine_wf16_af16", "onnx-wf16_af16", Format.ENGINE, _F16, _F16, _RTX, _BUILDER),
+    _ENGINE_INT8,
+    _on_request(_ENGINE_INT8, Part.DENSE, _F16),
+    _on_request(_ENGINE_INT8, Part.REST, _F16),
 )
 
 
@@ -187,8 +250,8 @@ def suits(recipe: Recipe, target: Target) -> bool:
 
 
 def recipes_for(target: Target) -> tuple[Recipe, ...]:
-    """All recipes that suit the target, in the order of the table (parents before children)."""
-    return tuple(recipe for recipe in RECIPES if suits(recipe, target))
+    """What is made by default for the target, in the order of the table (parents before children)."""
+    return tuple(recipe for recipe in RECIPES if recipe.default and suits(recipe, target))
 
 
 def require_suits(recipe: Recipe, target: Target) -> None:

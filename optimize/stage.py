@@ -19,7 +19,6 @@ from optimize.step import CALIBRATORS, Calibrated, Step, parent_of, requires, ru
 
 _LOGGER = logging.getLogger(__name__)
 _DATA_OF_MODEL = {"vgg16-digits": DIGITS}
-_SIZE_SHARE = {"f32": 1.0, "f16": 0.5, "i8": 0.3, "i7": 0.3}
 
 
 @dataclass(frozen=True)
@@ -193,7 +192,7 @@ def _require_disk(pending: Sequence[Step], manifest: Manifest) -> None:
     needed = 0.0
     for step in pending:
         root = manifest.get(_exported_root(step.recipe))
-        needed += root.size_bytes * _SIZE_SHARE[step.recipe.weights.value]
+        needed += root.size_bytes * step.recipe.size_share
     if pending:
         require_disk(manifest.folder, round(needed), f"Optimizing with {len(pending)} recipes")
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -32,12 +33,13 @@ from optimize.calibration import Ranges, Sample
 from optimize.calibration_onnx import ranges_of_onnx
 from optimize.calibration_tflite import ranges_of_tflite
 from optimize.engine_from_onnx import engine_from_onnx, tensorrt_rtx
+from optimize.layer_subset import convolutions_of
 from optimize.onnx_fp16_from_fp32 import onnx_fp16_from_fp32
 from optimize.onnx_qdq_from_fp32 import onnx_qdq_from_fp32
 from optimize.onnx_tensorrt_qdq_from_fp32 import onnx_tensorrt_qdq_from_fp32
 from optimize.onnx_validity import require_valid_onnx
-from optimize.precision import require_promise
-from optimize.recipe import RECIPES, Recipe, recipe_of_artifact
+from optimize.precision import content_of, require_promise
+from optimize.recipe import RECIPES, Part, Recipe, recipe_of_artifact
 from optimize.tflite_fp16_from_fp32 import tflite_fp16_from_fp32
 from optimize.tflite_int8_from_fp32 import tflite_int8_from_fp32
 
@@ -56,6 +58,8 @@ _EXTRAS = {
 # vgg16-digits and for VGG16, in each precision. INT8 weights kept as FP32 would exceed the bound.
 _PLAN_SHARE = (0.9, 1.25)
 _PLAN_KERNEL_BYTES = 3 << 20
+
+_NONE: Mapping[str, str] = MappingProxyType({})
 
 CALIBRATORS = {Format.ONNX: ranges_of_onnx, Format.TFLITE: ranges_of_tflite}
 
@@ -196,7 +200,7 @@ def run(step: Step, manifest: Manifest, key: str, calibrated: Calibrated | None)
     started_ns = time.perf_counter_ns()
     with manifest.placing(step.path) as temporary:
         made = _apply(step, manifest.path_of(parent), temporary, calibrated)
-        artifact = _ensures(step, parent, manifest.model, temporary)
+        artifact = _ensures(step, parent, manifest.model, temporary, _excused(made))
     remember_sha256(manifest.folder, artifact.path, artifact.sha256)
     provenance = {
         **made,
@@ -219,26 +223,35 @@ def _apply(step: Step, source: Path, temporary: Path, calibrated: Calibrated | N
     if ranges is None:
         raise InputError(f"Recipe {recipe.name!r} needs calibration pictures. Name them with --data.")
     if recipe.family == "tensorrt":
-        return onnx_tensorrt_qdq_from_fp32(source, temporary, ranges)
+        layers = convolutions_of(source) if recipe.part is Part.DENSE else None
+        return onnx_tensorrt_qdq_from_fp32(source, temporary, ranges, layers=layers, rest=recipe.rest)
     if recipe.format is Format.TFLITE:
-        return tflite_int8_from_fp32(source, temporary, ranges)
+        return tflite_int8_from_fp32(recipe, source, temporary, ranges)
     return onnx_qdq_from_fp32(recipe, source, temporary, ranges)
 
 
-def _ensures(step: Step, parent: Artifact, model: ModelCard, path: Path) -> Artifact:
+def _excused(made: Mapping[str, Any]) -> dict[str, str]:
+    """The nodes that FP16 cannot hold, with the reason, out of a conversion's provenance."""
+    islands = made.get("fp32_islands", [])
+    return {node: island["reason"] for island in islands for node in island["nodes"]}
+
+
+def _ensures(
+    step: Step, parent: Artifact, model: ModelCard, path: Path, excused: Mapping[str, str] = _NONE
+) -> Artifact:
     """Prove the produced file and describe it; `key` and `provenance` are filled in by the caller."""
-    recipe = step.recipe
+    recipe, content = step.recipe, parent.content
     if recipe.format is Format.ENGINE:
         inputs, outputs, shares = _infer_engine(step, parent, path)
     else:
         inspection = inspect_onnx(path) if recipe.format is Format.ONNX else inspect_tflite(path)
-        require_promise(recipe, inspection)
+        require_promise(recipe, inspection, excused)
         _require_signature(recipe, parent, inspection)
         if recipe.format is Format.ONNX:
             require_valid_onnx(path, qdq_for_tensorrt=recipe.family == "tensorrt")
         _require_finite_logits(recipe, model, parent.interface, path)
         inputs, outputs = inspection.inputs, inspection.outputs
-        shares = inspection.shares(Proof.INSPECTED)
+        shares, content = inspection.shares(Proof.INSPECTED), content_of(inspection, recipe, excused)
     return Artifact(
         id=step.artifact_id,
         path=step.path,
@@ -254,6 +267,7 @@ def _ensures(step: Step, parent: Artifact, model: ModelCard, path: Path) -> Arti
         parent=parent.id,
         target=step.bound_to,
         shares=shares,
+        content=content,
         interface=replace(parent.interface, batch=inputs[0].shape[0]),
     )
 
@@ -283,7 +297,8 @@ def _for_batch_1(specs: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
 
 
 def _require_signature(recipe: Recipe, parent: Artifact, inspection: Inspection) -> None:
-    integer_io = recipe.format is Format.TFLITE and recipe.activations.precision is Precision.INT8
+    is_integer = recipe.activations.precision is Precision.INT8
+    integer_io = recipe.format is Format.TFLITE and is_integer and recipe.part is not Part.IO
     for before, after in zip(
         (*parent.inputs, *parent.outputs), (*inspection.inputs, *inspection.outputs), strict=True
     ):

@@ -1,4 +1,4 @@
-"""Full-integer INT8 for LiteRT, input and output included, from our calibration table."""
+"""Full-integer INT8 for LiteRT from our calibration table; input and output in int8 or in FP32."""
 
 import warnings
 from collections.abc import Mapping
@@ -10,14 +10,18 @@ import numpy as np
 from edgepress.errors import InputError
 from edgepress.inspection.tflite_graph import tflite_model
 from optimize.calibration import CALIBRATION, Ranges
+from optimize.recipe import Part, Recipe
 
 
-def tflite_int8_from_fp32(source: Path, destination: Path, ranges: Ranges) -> Mapping[str, Any]:
+def tflite_int8_from_fp32(
+    recipe: Recipe, source: Path, destination: Path, ranges: Ranges
+) -> Mapping[str, Any]:
     """Write the full-integer version of an FP32 TFLite file.
 
     Args:
+        recipe: Says whether input and output are int8, or FP32 with a QUANTIZE and a DEQUANTIZE inside.
         source: FP32 TFLite file; unchanged.
-        destination: New file; int8 input and output with the same names.
+        destination: New file; input and output have the same names.
         ranges: Activation ranges of `source`.
 
     Returns:
@@ -26,14 +30,19 @@ def tflite_int8_from_fp32(source: Path, destination: Path, ranges: Ranges) -> Ma
     Raises:
         InputError: An activation has no range; nothing is written.
     """
-    from litert_quantizer import quantizer, recipe
+    from litert_quantizer import qtyping, quantizer
+    from litert_quantizer import recipe as table
+    from litert_quantizer.algorithm_manager import AlgorithmName
 
-    _require_ranges(source, ranges)
+    _require_ranges(recipe, source, ranges)
     statistics = {
         name: {"min": np.float32(r.lowest).reshape(1, 1), "max": np.float32(r.highest).reshape(1, 1)}
         for name, r in ranges.items()
     }
-    worker = quantizer.Quantizer(str(source), recipe.static_wi8_ai8())
+    worker = quantizer.Quantizer(str(source), table.static_wi8_ai8())
+    if recipe.part is Part.IO:
+        for place in (qtyping.TFLOperationName.INPUT, qtyping.TFLOperationName.OUTPUT):
+            worker.update_quantization_recipe(".*", place, algorithm_key=AlgorithmName.NO_QUANTIZE)
     with warnings.catch_warnings():
         # It opens the source with all tensors kept, only to read their names, and warns about that.
         warnings.simplefilter("ignore", UserWarning)
@@ -43,7 +52,7 @@ def tflite_int8_from_fp32(source: Path, destination: Path, ranges: Ranges) -> Ma
     return {}
 
 
-def _require_ranges(source: Path, ranges: Ranges) -> None:
+def _require_ranges(recipe: Recipe, source: Path, ranges: Ranges) -> None:
     from ai_edge_litert.schema_py_generated import TensorType
 
     with tflite_model(source) as model:
@@ -52,6 +61,6 @@ def _require_ranges(source: Path, ranges: Ranges) -> None:
         missing = [name for name in names if name not in ranges]
     if missing:
         raise InputError(
-            f"tflite_static_wi8_ai8: activation {missing[0]!r} has no calibrated range. "
+            f"{recipe.name}: activation {missing[0]!r} has no calibrated range. "
             f"Calibrate again: remove {CALIBRATION}."
         )

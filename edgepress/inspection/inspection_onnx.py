@@ -20,6 +20,7 @@ from edgepress.inspection.onnx_graph import (
     weighted_op,
     without_weights,
 )
+from edgepress.inspection.onnx_reformats import reformats_of
 from edgepress.inspection.stored_tensors import StoredTensor, Tally
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ def _read(path: Path) -> Inspection:
         (*reader.uncounted, *unread),
         reader.unlisted(),
         tuple(map(str, external_files(stored))),
+        reformats_of(graph, initializers),
     )
 
 

@@ -32,7 +32,7 @@ _UNREAD = frozenset(
 # What following an offset that is not one can end in: the flatbuffer's reader checks nothing itself.
 _DAMAGE = (struct.error, IndexError, KeyError, TypeError, ValueError, AttributeError, OverflowError)
 _KERNEL = "/kernel"  # what export puts behind the layer's name
-_CONVERSIONS = {"CAST", "QUANTIZE", "DEQUANTIZE"}
+_REFORMATS = {"QUANTIZE", "DEQUANTIZE"}
 
 
 def inspect_tflite(path: Path) -> Inspection:
@@ -60,12 +60,16 @@ def _read(path: Path) -> Inspection:
             )
         reader = _LayerReader(model, operators)
         layers = tuple(reader.read(name, op) for name, op in operators if name in _WEIGHTED)
-        casts = sum(name in _CONVERSIONS and not model.is_constant(op.Inputs(0)) for name, op in operators)
-        transposes = sum(name == "TRANSPOSE" for name, _ in operators)
+        computed = [
+            name for name, op in operators if not op.InputsLength() or not model.is_constant(op.Inputs(0))
+        ]
+        reformats = sum(name in _REFORMATS for name in computed)
         inputs = tuple(_spec(model, name, index) for name, index in model.inputs())
         outputs = tuple(_spec(model, name, index) for name, index in model.outputs())
         uncounted = tuple(f"{_name_of(model, op)} ({name})" for name, op in operators if name in _UNREAD)
-    return Inspection(layers, casts, transposes, inputs, outputs, uncounted, reader.unlisted)
+        transposes = sum(name == "TRANSPOSE" for name, _ in operators)
+    casts, beside = computed.count("CAST"), reader.unlisted
+    return Inspection(layers, casts, transposes, inputs, outputs, uncounted, beside, reformats=reformats)
 
 
 class _LayerReader:

@@ -45,6 +45,13 @@ class Layer:
             return self.stored_bytes
         return self.parameters * BYTES_PER_VALUE[self.stored] + 4 * self.biases
 
+    def bytes_by_precision(self) -> tuple[tuple[Precision, int], tuple[Precision, int]]:
+        """Bytes of the weights, and of the biases, which have 2 bytes each or 4 (int32 is taken as FP32)."""
+        weights = min(self.weight_bytes, self.parameters * BYTES_PER_VALUE[self.stored])
+        biases = self.weight_bytes - weights
+        of_biases = Precision.FP16 if biases == 2 * self.biases else Precision.FP32
+        return (self.stored, weights), (of_biases, biases)
+
 
 @dataclass(frozen=True)
 class Inspection:
@@ -52,7 +59,7 @@ class Inspection:
 
     Attributes:
         layers: All weighted layers, in graph order.
-        casts: Format conversions left in the graph.
+        casts: Cast nodes left in the graph.
         transposes: Transpose nodes left in the graph.
         inputs: Input signature.
         outputs: Output signature.
@@ -60,6 +67,7 @@ class Inspection:
         unlisted: Floating-point values that are stored, but in none of the layers: of normalizations, slopes,
             constants. Scales of quantized tensors are not among them.
         weight_files: Names of the files beside the model in which it keeps weights.
+        reformats: Conversions between integers and floating point that no 8-bit layer takes in.
     """
 
     layers: tuple[Layer, ...]
@@ -70,6 +78,7 @@ class Inspection:
     uncounted: tuple[str, ...] = ()
     unlisted: int = 0
     weight_files: tuple[str, ...] = ()
+    reformats: int = 0
 
     def shares(self, proof: Proof) -> PrecisionShares:
         """Shares of parameters and MACs in each precision."""
@@ -80,6 +89,10 @@ class Inspection:
             self.transposes,
             proof,
         )
+
+    def byte_shares(self) -> dict[str, float]:
+        """Share of the bytes of weights and biases in each precision."""
+        return _shares(item for layer in self.layers for item in layer.bytes_by_precision())
 
     @property
     def parameters(self) -> int:

@@ -129,4 +129,6 @@ def _notes(artifact: Artifact | None) -> tuple[str, ...]:
         shares = artifact.shares.macs.items()
         macs = ", ".join(f"{100 * share:.1f} % {name}" for name, share in shares if share)
         notes.append(f"MACs: {macs} ({artifact.shares.proof.value}).")
+    left_behind = artifact.content.left_behind if artifact.content is not None else ()
+    notes.extend(f"{left.layer} computes in {left.computed.value}: {left.reason}." for left in left_behind)
     return tuple(notes)

@@ -104,7 +104,7 @@ def test_load_names_the_command_when_there_is_no_manifest(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"schema_version": 99}, "schema version 99, wanted 2"),
+        ({"schema_version": 99}, "schema version 99, wanted 3"),
         ({"model": {}}, "is damaged"),
         ({"artifacts": [{"id": "a"}]}, "is damaged .*Artifact: missing or unknown fields"),
         ({"artifacts": {}}, "is damaged .*artifacts: wanted list, got dict"),

@@ -266,10 +266,10 @@ def test_export_model_refuses_a_folder_that_cannot_be_written(
 def test_export_model_refuses_a_damaged_manifest(request_for: RequestFor) -> None:
     request = request_for("vgg16-digits", **RANDOM_ONNX)
     request.out.mkdir()
-    write_json(request.out / "manifest.json", {"schema_version": 2})
+    write_json(request.out / "manifest.json", {"schema_version": 3})
     with pytest.raises(InputError, match=r"manifest\.json is damaged"):
         export_model(request)
-    assert json.loads((request.out / "manifest.json").read_text()) == {"schema_version": 2}
+    assert json.loads((request.out / "manifest.json").read_text()) == {"schema_version": 3}
 
 
 def test_labels_may_begin_with_a_byte_order_mark_but_not_repeat_a_name(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from edgepress.target import ComputeCapability, Target, target_of
 from optimize.recipe import (
     RECIPES,
     Granularity,
+    NumberFormat,
     Recipe,
     recipe_named,
     recipe_of_artifact,
@@ -21,15 +22,47 @@ ORT_INT8 = {"onnx_static_wi7_au8", "onnx_static_wi8_au8", "onnx_static_wi8_ai8"}
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
 def test_recipe_name_decodes_to_its_fields(recipe: Recipe) -> None:
-    decoded = re.fullmatch(r"(onnx|tensorrt|tflite|engine)_(static_)?w([fi]\d+)_a([fiu]\d+)", recipe.name)
+    decoded = re.fullmatch(
+        r"(onnx|tensorrt|tflite|engine)_(static_)?w([fiu]\d+)_a([fiu]\d+)(?:_([a-z]+)(f\d+))?", recipe.name
+    )
     assert decoded is not None
     assert decoded[1] == recipe.family
     assert decoded[3] == recipe.weights.value
     assert decoded[4] == recipe.activations.value
+    assert decoded[5] == (recipe.part.value if recipe.part else None)
+    assert decoded[6] == (recipe.part_format.value if recipe.part else None)
     is_int8 = recipe.weights.precision is Precision.INT8
     assert bool(decoded[2]) is is_int8
     assert (recipe.granularity is Granularity.PER_CHANNEL) is is_int8
     assert bool(recipe.calibrated_on) is (is_int8 and recipe.format is not Format.ENGINE)
+
+
+def test_recipes_that_are_made_on_request_only() -> None:
+    assert {recipe.name for recipe in RECIPES if not recipe.default} == {
+        "onnx_static_wu8_au8",
+        "tensorrt_static_wi8_ai8_densef16",
+        "tensorrt_static_wi8_ai8_restf16",
+        "tflite_static_wi8_ai8_iof32",
+        "engine_static_wi8_ai8_densef16",
+        "engine_static_wi8_ai8_restf16",
+    }
+    everything = Target("t", Isa.X86_AVX2, (ComputeCapability.SM86,))
+    assert all(recipe.default for recipe in recipes_for(everything))
+
+
+@pytest.mark.parametrize("isa", Isa)
+def test_unsigned_weights_may_be_asked_for_on_any_cpu(isa: Isa) -> None:
+    require_suits(recipe_named("onnx_static_wu8_au8"), Target("t", isa, ()))
+
+
+def test_recipe_part_says_what_each_layer_is() -> None:
+    dense = recipe_named("tensorrt_static_wi8_ai8_densef16")
+    assert dense.promised(dense=True) == (Precision.FP16, Precision.FP16)
+    assert dense.promised(dense=False) == (Precision.INT8, Precision.INT8)
+    assert dense.rest is NumberFormat.F16
+    rest = recipe_named("tensorrt_static_wi8_ai8_restf16")
+    assert (rest.promised(dense=True)[0], rest.rest) == (Precision.INT8, NumberFormat.F16)
+    assert recipe_named("tflite_static_wi8_ai8_iof32").rest is NumberFormat.F32
 
 
 def test_recipes_have_parents_before_children() -> None:

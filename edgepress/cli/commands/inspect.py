@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgepress.artifact import Proof
 from edgepress.cli.command import Command, Outcome
 from edgepress.errors import InputError
 from edgepress.inspection.blocks import blocks_of, pairs_of
@@ -100,12 +101,26 @@ def page_of(subject: "Subject") -> Iterator[str]:
     yield from _table((head, *(_layer_row(layer, found) for layer in found.layers)), left=(0, 1, 2, 8, 9))
     yield ""
     yield from _table(_block_rows(found), left=(0,))
+    yield ""
+    yield from _precision_lines(found)
     if found.uncounted:
         shown = ", ".join(_shortened(item) for item in found.uncounted[:_SHOWN_UNCOUNTED])
         more = len(found.uncounted) - _SHOWN_UNCOUNTED
         yield f"MACs are not counted for: {shown}{f' and {more} more' if more > 0 else ''}"
     if found.unlisted:
         yield f"Stored beside these layers: {found.unlisted:,} values (normalizations, slopes, constants)"
+
+
+def _precision_lines(found: Inspection) -> Iterator[str]:
+    """What the weighted layers are by precision, and what is left over beside them."""
+    shares = found.shares(Proof.INSPECTED)
+    columns = (shares.parameters, found.byte_shares(), shares.macs)
+    rows: list[Row] = [("precision", "weights", "bytes", "MACs")]
+    for name in shares.parameters:
+        if any(column[name] for column in columns):
+            rows.append((name, *(f"{100 * column[name]:.1f} %" for column in columns)))
+    yield from _table(tuple(rows), left=(0,))
+    yield f"left over: {found.casts} casts, {found.transposes} transposes, {found.reformats} Q/DQ"
 
 
 def _block_rows(found: Inspection) -> tuple[Row, ...]:
