@@ -75,7 +75,7 @@ def accuracy_cost(reference: Logits, logits: Logits, labels: Labels | None) -> A
         lost, won = int(np.sum(reference_right & ~right)), int(np.sum(right & ~reference_right))
         top1, reference_top1 = float(np.mean(right)), top_k_accuracy(reference, labels, 1)
         p = mcnemar_p(reference_right, right)
-    snr_db = logit_snr_db(reference, logits)
+    snr_db = logit_snr_db(reference, logits) if finite.all() else -math.inf
     return AccuracyCost(
         images=len(logits),
         labelled=labels is not None,

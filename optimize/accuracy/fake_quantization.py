@@ -9,7 +9,8 @@ from optimize.calibration import Range
 from optimize.recipe import NumberFormat, Recipe
 
 _BITS8 = 255
-_LARGEST_WEIGHT = {NumberFormat.I8: 127, NumberFormat.I7: 63}
+# Unsigned weights have a zero point in the middle: as many steps as signed ones.
+_LARGEST_WEIGHT = {NumberFormat.I8: 127, NumberFormat.U8: 127, NumberFormat.I7: 63}
 _SMALLEST_SCALE = 1e-12
 
 

@@ -107,7 +107,7 @@ def search_layers(
     """
     search = _Search(candidates, evaluate, fits, most_tries)
     everything = frozenset(candidate.name for candidate in candidates)
-    if not search.try_out(everything, Stage.EVERYTHING):
+    if not search.try_out(everything, Stage.EVERYTHING) and most_tries > 1:
         order = list(rank())
         kept = search.bisect(order)
         search.bring_back(kept, [name for name in order if name not in kept])
