@@ -66,9 +66,9 @@ def islands_of(graph: "onnx.GraphProto", ranges: Ranges | None) -> tuple[Island,
     wide |= _dequantizers_of(graph, wide)
     weighted = [node.name for node in graph.node if weighted_op(node)]
     if weighted and wide.issuperset(weighted) and too_large:
-        name = max(too_large, key=lambda name: too_large[name])
+        name, magnitude = max(too_large.items(), key=lambda item: item[1])
         raise ProofError(
-            f"FP16 holds no layer of this model: {name!r} reaches {too_large[name]:.6g}, FP16 ends at "
+            f"FP16 holds no layer of this model: {name!r} reaches {magnitude:.6g}, FP16 ends at "
             f"{FP16_MAX:.0f}. Leave this recipe out for this model."
         )
     return tuple(_described(nodes, too_large) for nodes in _components(graph, wide))

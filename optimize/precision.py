@@ -40,9 +40,10 @@ def require_promise(recipe: Recipe, inspection: Inspection, excused: Mapping[str
     lost = max(_shares(unexcused, inspection))
     if lost <= 1 - EARNED_SHARE and min(parameters, macs) >= (_SMALLEST_SHARE if excused else EARNED_SHARE):
         return
+    promise, left_out = _promise(recipe, inspection), [layer.name for layer in left]
     raise ProofError(
-        f"{recipe.name} wanted {_wish(recipe, inspection)}, got {parameters:.1%} and {macs:.1%}. "
-        f"Left out: {', '.join(layer.name for layer in left)}. Leave this recipe out for this model."
+        f"{recipe.name} wanted {promise}, got {parameters:.1%} and {macs:.1%}. "
+        f"Left out: {', '.join(left_out)}. Leave this recipe out for this model."
     )
 
 
@@ -97,7 +98,7 @@ def _shares(layers: list[Layer], whole: Inspection) -> tuple[float, float]:
     )
 
 
-def _wish(recipe: Recipe, inspection: Inspection) -> str:
+def _promise(recipe: Recipe, inspection: Inspection) -> str:
     promises = {_promised(recipe, layer) for layer in inspection.layers}
     if len(promises) > 1:
         return f"≥ {EARNED_SHARE:.0%} of the weights and of the MACs as its name says"

@@ -162,13 +162,13 @@ _VNNI = frozenset({Isa.X86_VNNI})
 _SIGNED = frozenset({Isa.ARM64, Isa.ARM64_DOT, Isa.OTHER})
 
 _F32, _F16, _I8, _U8, _I7 = NumberFormat
-_QUANTIZER = ("onnx", "onnxruntime")
+_QUANTIZER = ("onnx", "onnxruntime")  # which quantizes, or computes the ranges
 
 _LITERT_QUANTIZER = ("litert-quantizer", "ai-edge-litert")
 _BUILDER = ("tensorrt-rtx",)
 
 _TENSORRT_INT8 = Recipe(
-    "tensorrt_static_wi8_ai8", ONNX_FP32, Format.ONNX, _I8, _I8, _TENSORRT_ONNX, ("onnx",), None, ONNX_FP32
+    "tensorrt_static_wi8_ai8", ONNX_FP32, Format.ONNX, _I8, _I8, _TENSORRT_ONNX, _QUANTIZER, None, ONNX_FP32
 )
 _TFLITE_INT8 = Recipe(
     "tflite_static_wi8_ai8",

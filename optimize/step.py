@@ -34,7 +34,7 @@ from optimize.calibration import Ranges, Sample
 from optimize.calibration_onnx import ranges_of_onnx
 from optimize.calibration_tflite import ranges_of_tflite
 from optimize.engine_from_onnx import engine_from_onnx, tensorrt_rtx
-from optimize.layer_subset import convolutions_of
+from optimize.layer_subset import convolutions_of, is_dense
 from optimize.onnx_fp16_from_fp32 import onnx_fp16_from_fp32
 from optimize.onnx_qdq_from_fp32 import onnx_qdq_from_fp32
 from optimize.onnx_tensorrt_qdq_from_fp32 import onnx_tensorrt_qdq_from_fp32
@@ -297,7 +297,8 @@ def _ensures(
             require_layers(recipe, inspection, step.layers)
         _require_signature(recipe, parent, inspection)
         if recipe.format is Format.ONNX:
-            require_valid_onnx(path, qdq_for_tensorrt=recipe.family == "tensorrt")
+            left = _left_in_float(recipe, inspection)
+            require_valid_onnx(path, qdq_for_tensorrt=recipe.family == "tensorrt", left_in_float=left)
         _require_finite_logits(recipe, model, parent.interface, path)
         inputs, outputs = inspection.inputs, inspection.outputs
         shares, content = inspection.shares(Proof.INSPECTED), content_of(inspection, recipe, excused)
@@ -318,6 +319,15 @@ def _ensures(
         shares=shares,
         content=content,
         interface=replace(parent.interface, batch=inputs[0].shape[0]),
+    )
+
+
+def _left_in_float(recipe: Recipe, inspection: Inspection) -> frozenset[str]:
+    """The layers that the recipe itself does not quantize."""
+    return frozenset(
+        layer.name
+        for layer in inspection.layers
+        if recipe.promised(dense=is_dense(layer.kind))[1] is not Precision.INT8
     )
 
 

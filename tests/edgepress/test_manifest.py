@@ -6,7 +6,9 @@ import pytest
 
 from edgepress.artifact import (
     Artifact,
+    Content,
     Format,
+    LeftBehind,
     Precision,
     PrecisionShares,
     Proof,
@@ -47,6 +49,7 @@ def artifact_in(folder: Path) -> Artifact:
         size_bytes=5,
         key="k",
         shares=PrecisionShares({"fp32": 1.0}, {"fp32": 1.0}, 0, 1, Proof.INSPECTED),
+        content=Content({"fp32": 1.0}, 2, (LeftBehind("fc1", Precision.FP16, Precision.FP32, "why"),)),
         provenance={"seed": 1},
     )
 
@@ -105,6 +108,7 @@ def test_load_names_the_command_when_there_is_no_manifest(tmp_path: Path) -> Non
     ("change", "message"),
     [
         ({"schema_version": 99}, "schema version 99, wanted 3"),
+        ({"schema_version": 2}, "schema version 2, wanted 3. Remove it and export anew"),
         ({"model": {}}, "is damaged"),
         ({"artifacts": [{"id": "a"}]}, "is damaged .*Artifact: missing or unknown fields"),
         ({"artifacts": {}}, "is damaged .*artifacts: wanted list, got dict"),

@@ -115,11 +115,12 @@ def _precision_lines(found: Inspection) -> Iterator[str]:
     """What the weighted layers are by precision, and what is left over beside them."""
     shares = found.shares(Proof.INSPECTED)
     columns = (shares.parameters, found.byte_shares(), shares.macs)
-    rows: list[Row] = [("precision", "weights", "bytes", "MACs")]
-    for name in shares.parameters:
-        if any(column[name] for column in columns):
-            rows.append((name, *(f"{100 * column[name]:.1f} %" for column in columns)))
-    yield from _table(tuple(rows), left=(0,))
+    rows = [
+        (name, *(f"{100 * column[name]:.1f} %" for column in columns))
+        for name in shares.parameters
+        if any(column[name] for column in columns)
+    ]
+    yield from _table((("precision", "weights", "bytes", "MACs"), *rows), left=(0,))
     yield f"left over: {found.casts} casts, {found.transposes} transposes, {found.reformats} Q/DQ"
 
 
