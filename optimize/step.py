@@ -297,7 +297,7 @@ def _ensures(
             require_layers(recipe, inspection, step.layers)
         _require_signature(recipe, parent, inspection)
         if recipe.format is Format.ONNX:
-            left = _left_in_float(recipe, inspection)
+            left = _left_in_float(step, inspection, excused)
             require_valid_onnx(path, qdq_for_tensorrt=recipe.family == "tensorrt", left_in_float=left)
         _require_finite_logits(recipe, model, parent.interface, path)
         inputs, outputs = inspection.inputs, inspection.outputs
@@ -322,12 +322,14 @@ def _ensures(
     )
 
 
-def _left_in_float(recipe: Recipe, inspection: Inspection) -> frozenset[str]:
-    """The layers that the recipe itself does not quantize."""
+def _left_in_float(step: Step, inspection: Inspection, excused: Mapping[str, str]) -> frozenset[str]:
+    """The layers that the step itself does not quantize."""
+    if step.layers is not None:
+        return frozenset(excused)
     return frozenset(
         layer.name
         for layer in inspection.layers
-        if recipe.promised(dense=is_dense(layer.kind))[1] is not Precision.INT8
+        if step.recipe.promised(dense=is_dense(layer.kind))[1] is not Precision.INT8
     )
 
 
