@@ -6,8 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.quantities import Accuracy
-from edgepress.dataset import Dataset
-from edgepress.manifest import ModelCard
+from edgepress.evaluation_data import Labels
 from edgepress.metrics import (
     agreement,
     logit_snr_db,
@@ -19,28 +18,6 @@ from edgepress.metrics import (
 )
 
 Logits = NDArray[np.float32]
-Labels = NDArray[np.int64]
-
-
-def labels_for(model: ModelCard, pictures: Dataset) -> tuple[Labels | None, str | None]:
-    """(N,) class indices in the order of the model's logits, or None and the reason.
-
-    Classes are matched by name where model and data both name them, so a folder with some of the model's
-    classes, in any order, counts. Without names on either side the numbers must agree.
-    """
-    labels, classes = pictures.labels(), pictures.classes
-    if labels is None:
-        return None, "no top-1: the pictures have no labels"
-    if classes is not None and model.labels is not None:
-        places = {name: i for i, name in enumerate(model.labels)}
-        if all(name in places for name in classes):
-            return np.asarray([places[name] for name in classes], np.int64)[labels], None
-        stranger = next(name for name in classes if name not in places)
-        return None, f"no top-1: the data's class {stranger!r} is none of the model's {len(places)} classes"
-    count = len(classes) if classes is not None else int(labels.max()) + 1
-    if count > model.class_count or (classes is not None and count != model.class_count):
-        return None, f"no top-1: the data has {count} classes, the model {model.class_count}"
-    return labels, None
 
 
 def accuracy_of(logits: Logits, reference: Logits, labels: Labels | None, note: str | None) -> Accuracy:

@@ -27,8 +27,9 @@ def with_comparisons(results: tuple[Result, ...], isa: str, seed: int) -> tuple[
 
 
 def _vs_fp16(result: Result, results: tuple[Result, ...], seed: int) -> Speedup | None:
-    """INT8 against the FP16 artifact of the same format on the same runner and device."""
-    if result.precision is not Precision.INT8 or result.speedup is None:
+    """INT8, some layers in float or none, against FP16 of the same format on the same runner and device."""
+    is_int8 = result.precision is Precision.INT8 or "static" in (result.recipe or "").split("_")
+    if not is_int8 or result.speedup is None:
         return None
     place = (result.format, result.runner, result.device)
     for other in results:

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark.evaluation_data import Evaluation, data_for, evaluation_of
 from benchmark.plan import FULL, QUICK, Plan
 from benchmark.rows import Row, rows_of
 from benchmark.station import Station, Surroundings
 from edgepress.artifact import Artifact, Device
 from edgepress.errors import InputError
+from edgepress.evaluation_data import Evaluation, data_for, evaluation_of
 from edgepress.manifest import Manifest
 from edgepress.runners.runner import Purpose, runner_kinds
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.accuracy import Labels, accuracy_of
+from benchmark.accuracy import accuracy_of
 from benchmark.decisions import decisions_of
 from benchmark.interleave import Run
 from benchmark.measurement import Result, Status
@@ -22,6 +22,7 @@ from benchmark.summary import latency_of, own_speedup, paired_speedup, throughpu
 from benchmark.worker_process import WorkerError
 from edgepress.artifact import Artifact, Device, Proof
 from edgepress.errors import InputError
+from edgepress.evaluation_data import Labels
 from edgepress.inspection.earned import earned_precision, inspected
 from edgepress.inspection.layer import Inspection
 from edgepress.interface import Interface, Pixels

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from benchmark.accuracy import accuracy_of, labels_for
+from benchmark.accuracy import accuracy_of
 from benchmark.blank_results import blank_results
 from benchmark.comparisons import with_comparisons
 from benchmark.decisions import shown_flips
@@ -23,6 +23,7 @@ from benchmark.thumbnails import thumbnails_of
 from benchmark.worker_process import WorkerError
 from edgepress.artifact import Device
 from edgepress.errors import InputError
+from edgepress.evaluation_data import labels_for
 from edgepress.lock import exclusive
 from edgepress.progress import Progress, silent
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from edgepress.models.training_record import TrainingRecord
     from edgepress.models.vgg16 import Style
     from edgepress.parity.report import ParityReport
+    from optimize.accuracy.sensitivity_report import SensitivityReport
     from train.pooling import Pooling
 
 Choice = TypeVar("Choice", bound=Enum)
@@ -195,6 +196,10 @@ def optimize(
     data: str | Path | None = None,
     samples: int = 64,
     seed: int = 0,
+    max_drop: float | None = None,
+    strict: bool = False,
+    budget_images: int = 500,
+    budget_data: str | Path | None = None,
     progress: Progress = silent,
 ) -> "Manifest":
     """Make FP16 and INT8 versions and TensorRT-RTX engines of what was exported.
@@ -206,6 +211,11 @@ def optimize(
         data: Calibration pictures: "digits", an image folder or an `.npz`; None for the model's own.
         samples: Number of calibration pictures.
         seed: Of the drawing.
+        max_drop: Top-1 that INT8 in ONNX may lose against FP32, in percentage points; layers go back to float
+            until it does not lose more. None for no such gate.
+        strict: Hold that against the 95 % bound of the drop.
+        budget_images: Pictures that it is judged on.
+        budget_data: Where they are from; None for what is left of `data`.
         progress: Told about calibration pictures and finished artifacts.
 
     Returns:
@@ -221,8 +231,13 @@ def optimize(
         >>> pressed.precision.value, pressed.size_bytes < 0.3 * manifest.get("tflite-fp32").size_bytes
         ('int8', True)
     """
+    from optimize.accuracy.budget_report import Budget
+    from optimize.accuracy.budget_stage import BudgetRequest
     from optimize.stage import OptimizeRequest, optimize_folder
 
+    budget = None
+    if max_drop is not None:
+        budget = BudgetRequest(Budget(max_drop, strict), budget_images, _text(budget_data), seed)
     request = OptimizeRequest(
         folder=Path(folder),
         target=target,
@@ -230,8 +245,42 @@ def optimize(
         data=_text(data),
         samples=samples,
         seed=seed,
+        budget=budget,
     )
     return optimize_folder(request, progress)
+
+
+def sensitivity(
+    folder: str | Path,
+    *,
+    data: str | Path | None = None,
+    images: int = 64,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> "SensitivityReport":
+    """Rank the layers by what the logits lose if one alone is quantized.
+
+    Args:
+        folder: That was optimized: it has a calibration.json. The report is written there.
+        data: Pictures: "digits", an image folder or an `.npz`; None for the model's own.
+        images: At most so many of them.
+        seed: Of the drawing.
+        progress: Told about pictures.
+
+    Returns:
+        What sensitivity.json says: the most sensitive layer first.
+
+    Raises:
+        InputError: Bad input, no calibration of the ONNX model, or a file that was changed.
+
+    Examples:
+        >>> report = edgepress.api.sensitivity("out/digits", images=8)
+        >>> len(report.layers), report.layers[0].logit_snr_db > 30
+        (16, True)
+    """
+    from optimize.accuracy.sensitivity_stage import SensitivityRequest, measure_sensitivity
+
+    return measure_sensitivity(SensitivityRequest(Path(folder), _text(data), images, seed), progress)
 
 
 def parity(

@@ -13,6 +13,14 @@ from edgepress.lock import exclusive
 from edgepress.manifest import Manifest
 from edgepress.progress import Progress, silent
 from edgepress.target import HOST, Target, target_of
+from optimize.accuracy.budget import is_budgeted, with_layers
+from optimize.accuracy.budget_stage import (
+    BudgetRequest,
+    require_judged,
+    require_within_budget,
+    settled,
+    with_outcomes,
+)
 from optimize.calibration import CalibrationTable, Sample
 from optimize.recipe import Recipe, recipe_named, recipe_of_artifact, recipes_for, require_suits
 from optimize.step import CALIBRATORS, Calibrated, Step, parent_of, requires, run, steps_for, versions
@@ -32,6 +40,7 @@ class OptimizeRequest:
         data: Calibration DATA; None for the model's own, where it has some.
         samples: Number of calibration pictures, ≥ 1.
         seed: Of the draw.
+        budget: What INT8 may cost in accuracy; None for no such gate.
     """
 
     folder: Path
@@ -40,6 +49,7 @@ class OptimizeRequest:
     data: str | None = None
     samples: int = 64
     seed: int = 0
+    budget: BudgetRequest | None = None
 
 
 @dataclass(frozen=True)
@@ -65,7 +75,8 @@ def optimize_folder(request: OptimizeRequest, progress: Progress = silent) -> Ma
 
     Raises:
         InputError: Bad request, missing data, a changed parent, a missing package, or no disk.
-        ProofError: An artifact did not prove what its name promises; those before it are kept.
+        ProofError: An artifact did not prove what its name promises; those before it are kept. Or a recipe
+            has no version within the budget; all others are made.
     """
     with exclusive(request.folder):
         return _brought_up_to_date(request, progress)
@@ -75,6 +86,24 @@ def _brought_up_to_date(request: OptimizeRequest, progress: Progress) -> Manifes
     manifest = Manifest.load(request.folder)
     steps = _plan(request, manifest)
     drawn = _draw(request, manifest) if any(s.recipe.calibrated_on for s in steps) else None
+    if request.budget is None or drawn is None:
+        require_judged(request.budget, steps)
+        return _made(steps, manifest, drawn, progress)
+    data = request.budget.data or drawn.sample.source
+
+    def calibrated(parent: Artifact) -> Calibrated | None:
+        judged = tuple(step for step in steps if is_budgeted(step.recipe))
+        return _calibrated(_calibrate(judged, manifest, drawn, progress), parent)
+
+    outcomes = settled(request.budget, data, steps, manifest, drawn.sample, calibrated, progress)
+    manifest = _made(with_layers(steps, outcomes), manifest, drawn, progress)
+    manifest = with_outcomes(manifest, outcomes)
+    require_within_budget(outcomes)
+    return manifest
+
+
+def _made(steps: tuple[Step, ...], manifest: Manifest, drawn: _Drawn | None, progress: Progress) -> Manifest:
+    """The manifest with the artifacts of all steps, those that are current being kept."""
     sample = drawn.sample if drawn else None
     pending = _pending(steps, manifest, sample)
     if not pending:
@@ -177,7 +206,7 @@ def _pending(steps: Sequence[Step], manifest: Manifest, sample: Sample | None) -
     """Steps whose artifact is missing, damaged or made from other things, or whose parent's is."""
     found: list[Step] = []
     for step in steps:
-        parent = manifest.find(step.recipe.parent)
+        parent = manifest.find(step.parent_id)
         made_anew = {other.artifact_id for other in found}
         if (
             parent is None

@@ -29,6 +29,7 @@ from edgepress.manifest import Manifest, ModelCard
 from edgepress.runners import litert_runner, onnxruntime_runner
 from edgepress.runners.runner import Runner
 from edgepress.target import ComputeCapability, Target
+from optimize.accuracy.promise import require_layers
 from optimize.calibration import Ranges, Sample
 from optimize.calibration_onnx import ranges_of_onnx
 from optimize.calibration_tflite import ranges_of_tflite
@@ -59,6 +60,9 @@ _EXTRAS = {
 _PLAN_SHARE = (0.9, 1.25)
 _PLAN_KERNEL_BYTES = 3 << 20
 
+MIXED = "-mixed"
+"""End of the id of an artifact that has only some of its layers quantized."""
+
 _NONE: Mapping[str, str] = MappingProxyType({})
 
 CALIBRATORS = {Format.ONNX: ranges_of_onnx, Format.TFLITE: ranges_of_tflite}
@@ -66,18 +70,40 @@ CALIBRATORS = {Format.ONNX: ranges_of_onnx, Format.TFLITE: ranges_of_tflite}
 
 @dataclass(frozen=True)
 class Step:
-    """One recipe for one target and, for engines, one GPU generation."""
+    """One recipe for one target and, for engines, one GPU generation.
+
+    Attributes:
+        recipe: What to make.
+        target: For what.
+        capability: GPU generation of an engine.
+        layers: Names of the layers that are quantized, the others being in float; None for all. What is made
+            of such an artifact has them, too.
+    """
 
     recipe: Recipe
     target: Target
     capability: ComputeCapability | None = None
+    layers: frozenset[str] | None = None
 
     @property
     def artifact_id(self) -> str:
         """Id of the artifact that the step makes, e.g. "engine-sm86-wf16_af16"."""
         if self.capability is None:
-            return self.recipe.artifact_id
-        return self.recipe.artifact_id.replace("-", f"-{self.capability.value}-", 1)
+            return self._mixed(self.recipe.artifact_id)
+        return self._mixed(self.recipe.artifact_id.replace("-", f"-{self.capability.value}-", 1))
+
+    @property
+    def parent_id(self) -> str:
+        """Id of the artifact that the step starts from."""
+        is_exported = recipe_of_artifact(self.recipe.parent) is None
+        return self.recipe.parent if is_exported else self._mixed(self.recipe.parent)
+
+    def _mixed(self, artifact_id: str) -> str:
+        return artifact_id if self.layers is None else f"{artifact_id}{MIXED}"
+
+    def with_layers(self, layers: frozenset[str] | None) -> "Step":
+        """The same step for these layers."""
+        return replace(self, layers=layers)
 
     @property
     def path(self) -> str:
@@ -92,8 +118,10 @@ class Step:
 
     def key(self, parent: Artifact, sample: Sample | None) -> str:
         """Hash of everything that the result depends on."""
+        chosen = {} if self.layers is None else {"layers": sorted(self.layers)}
         return sha256_of_json(
             {
+                **chosen,
                 "parent": parent.sha256,
                 "recipe": self.recipe.name,
                 "target": self.bound_to,
@@ -165,7 +193,7 @@ def parent_of(step: Step, manifest: Manifest) -> Artifact:
     Raises:
         InputError: The manifest has none, or it is an ONNX model of more than 2 GiB.
     """
-    parent = manifest.find(step.recipe.parent)
+    parent = manifest.find(step.parent_id)
     if parent is None:
         name = step.recipe.parent.partition("-")[0]
         raise InputError(
@@ -199,8 +227,8 @@ def run(step: Step, manifest: Manifest, key: str, calibrated: Calibrated | None)
     parent = requires(step, manifest)
     started_ns = time.perf_counter_ns()
     with manifest.placing(step.path) as temporary:
-        made = _apply(step, manifest.path_of(parent), temporary, calibrated)
-        artifact = _ensures(step, parent, manifest.model, temporary, _excused(made))
+        made = apply(step, manifest.path_of(parent), temporary, calibrated)
+        artifact = _ensures(step, parent, manifest.model, temporary, _excused(step, made))
     remember_sha256(manifest.folder, artifact.path, artifact.sha256)
     provenance = {
         **made,
@@ -212,7 +240,21 @@ def run(step: Step, manifest: Manifest, key: str, calibrated: Calibrated | None)
     return replace(artifact, key=key, provenance=provenance)
 
 
-def _apply(step: Step, source: Path, temporary: Path, calibrated: Calibrated | None) -> Mapping[str, Any]:
+def apply(step: Step, source: Path, temporary: Path, calibrated: Calibrated | None) -> Mapping[str, Any]:
+    """Write the file of a step, which nothing is known about yet.
+
+    Args:
+        step: What to make.
+        source: File of its parent; unchanged.
+        temporary: New file.
+        calibrated: Ranges of the parent; None where there are none.
+
+    Returns:
+        Provenance.
+
+    Raises:
+        InputError: The recipe needs ranges that are missing, or a layer is unknown.
+    """
     recipe, ranges = step.recipe, calibrated.ranges if calibrated else None
     if step.capability is not None:
         return engine_from_onnx(tensorrt_rtx(), source, temporary, step.capability)
@@ -223,15 +265,19 @@ def _apply(step: Step, source: Path, temporary: Path, calibrated: Calibrated | N
     if ranges is None:
         raise InputError(f"Recipe {recipe.name!r} needs calibration pictures. Name them with --data.")
     if recipe.family == "tensorrt":
-        layers = convolutions_of(source) if recipe.part is Part.DENSE else None
+        layers = step.layers
+        if layers is None and recipe.part is Part.DENSE:
+            layers = convolutions_of(source)
         return onnx_tensorrt_qdq_from_fp32(source, temporary, ranges, layers=layers, rest=recipe.rest)
     if recipe.format is Format.TFLITE:
         return tflite_int8_from_fp32(recipe, source, temporary, ranges)
-    return onnx_qdq_from_fp32(recipe, source, temporary, ranges)
+    return onnx_qdq_from_fp32(recipe, source, temporary, ranges, layers=step.layers)
 
 
-def _excused(made: Mapping[str, Any]) -> dict[str, str]:
-    """The nodes that FP16 cannot hold, with the reason, out of a conversion's provenance."""
+def _excused(step: Step, made: Mapping[str, Any]) -> dict[str, str]:
+    """The nodes that are left in float, with the reason, out of a conversion's provenance."""
+    if step.layers is not None:
+        return dict.fromkeys(made.get("float_layers", []), "left in float for the accuracy budget")
     islands = made.get("fp32_islands", [])
     return {node: island["reason"] for island in islands for node in island["nodes"]}
 
@@ -245,10 +291,13 @@ def _ensures(
         inputs, outputs, shares = _infer_engine(step, parent, path)
     else:
         inspection = inspect_onnx(path) if recipe.format is Format.ONNX else inspect_tflite(path)
-        require_promise(recipe, inspection, excused)
+        if step.layers is None:
+            require_promise(recipe, inspection, excused)
+        else:
+            require_layers(recipe, inspection, step.layers)
         _require_signature(recipe, parent, inspection)
         if recipe.format is Format.ONNX:
-            left = _left_in_float(recipe, inspection)
+            left = _left_in_float(step, inspection, excused)
             require_valid_onnx(path, qdq_for_tensorrt=recipe.family == "tensorrt", left_in_float=left)
         _require_finite_logits(recipe, model, parent.interface, path)
         inputs, outputs = inspection.inputs, inspection.outputs
@@ -273,12 +322,14 @@ def _ensures(
     )
 
 
-def _left_in_float(recipe: Recipe, inspection: Inspection) -> frozenset[str]:
-    """The layers that the recipe itself does not quantize."""
+def _left_in_float(step: Step, inspection: Inspection, excused: Mapping[str, str]) -> frozenset[str]:
+    """The layers that the step itself does not quantize."""
+    if step.layers is not None:
+        return frozenset(excused)
     return frozenset(
         layer.name
         for layer in inspection.layers
-        if recipe.promised(dense=is_dense(layer.kind))[1] is not Precision.INT8
+        if step.recipe.promised(dense=is_dense(layer.kind))[1] is not Precision.INT8
     )
 
 

@@ -37,7 +37,7 @@ GROUPS = (
             "edgepress/dataset.py",
             "edgepress/labels.py",
             "edgepress/preprocessing.py",
-            "benchmark/evaluation_data.py",
+            "edgepress/evaluation_data.py",
         ),
         "DATA is `digits`, an image folder (`class/*.jpg`) or an `.npz` with `images`. A picture that cannot be decoded "
         "is named; remove it or replace it. Pictures that trained or calibrated are never evaluated.",

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from benchmark.accuracy import accuracy_of, labels_for
+from benchmark.accuracy import accuracy_of
 from edgepress.dataset import Dataset, Picture
+from edgepress.evaluation_data import labels_for
 from edgepress.interface import Activation
 from edgepress.manifest import ModelCard
 from edgepress.preprocessing import Preprocessing, PreprocessMode

@@ -5,6 +5,7 @@ import pytest
 from benchmark.comparisons import with_comparisons
 from benchmark.measurement import Result, Results
 from benchmark.quantities import Basis, Speedup, State
+from edgepress.artifact import Precision
 from edgepress.machine import Isa
 
 
@@ -38,6 +39,17 @@ def test_with_comparisons_warns_when_int8_is_slower_than_fp16(rows: dict[str, Re
     found = compared(rows, speedup(4.0, 4.0, 4.0), speedup(2.0, 2.0, 2.0))
     assert "INT8 is slower than FP16 here: 0.50× [0.50, 0.50]" in found.warnings
     assert not any("FP32 here" in warning for warning in found.warnings)
+
+
+def test_with_comparisons_warns_when_int8_with_layers_in_float_is_slower_than_fp16(
+    rows: dict[str, Result],
+) -> None:
+    mixed = replace(rows["onnx-int8"], precision=Precision.MIXED, recipe="onnx_static_wi7_au8")
+    found = compared({**rows, "onnx-int8": mixed}, speedup(4.0, 4.0, 4.0), speedup(2.0, 2.0, 2.0))
+    assert "this version is slower than FP16 here: 0.50× [0.50, 0.50]" in found.warnings
+    other = replace(mixed, recipe="onnx_w16_a32")
+    found = compared({**rows, "onnx-int8": other}, speedup(4.0, 4.0, 4.0), speedup(2.0, 2.0, 2.0))
+    assert found.speedup_vs_fp16 is None
 
 
 def test_with_comparisons_warns_when_int8_is_slower_than_fp32(rows: dict[str, Result]) -> None:

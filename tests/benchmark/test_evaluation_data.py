@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.evaluation_data import data_for, evaluation_of
 from edgepress.dataset import DIGITS, open_data
 from edgepress.errors import InputError
+from edgepress.evaluation_data import data_for, evaluation_of
 from edgepress.manifest import Manifest
 
 

@@ -15,6 +15,7 @@ from edgepress.cli.commands import (
     parity,
     report,
     run,
+    sensitivity,
     train,
 )
 
@@ -25,6 +26,7 @@ COMMANDS: tuple[Command, ...] = (
     train.COMMAND,
     export.COMMAND,
     optimize.COMMAND,
+    sensitivity.COMMAND,
     parity.COMMAND,
     benchmark.COMMAND,
     report.COMMAND,

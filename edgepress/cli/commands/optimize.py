@@ -2,12 +2,18 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgepress.cli.command import Command, Outcome
 from edgepress.cli.tables import artifact_outcome
-from edgepress.cli.values import count, known_target, seed
+from edgepress.cli.values import amount, count, known_target, seed
+from edgepress.errors import InputError
 from edgepress.progress import Progress
 from edgepress.target import HOST
+
+if TYPE_CHECKING:
+    from optimize.accuracy.budget_report import Budget
+    from optimize.accuracy.budget_stage import BudgetRequest
 
 
 def _known_recipe(text: str) -> str:
@@ -38,6 +44,21 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--data", metavar="DATA", help="calibration pictures: digits, an image folder, or an .npz")
     add("--samples", type=count, default=64, metavar="N", help="calibration pictures (default: 64)")
     add("--seed", type=seed, default=0, metavar="N", help="of the drawing (default: 0)")
+    add(
+        "--max-drop",
+        type=amount,
+        metavar="POINTS",
+        help="top-1 that INT8 in ONNX may lose against FP32: else layers go back to float until it does not",
+    )
+    add("--strict", action="store_true", help="hold --max-drop against the 95 %% bound of the drop")
+    add(
+        "--budget-images",
+        type=count,
+        default=500,
+        metavar="N",
+        help="pictures that --max-drop is judged on (default: 500)",
+    )
+    add("--budget-data", metavar="DATA", help="where they are from (default: what is left of --data)")
 
 
 def _run(arguments: argparse.Namespace, progress: Progress) -> Outcome:
@@ -50,8 +71,33 @@ def _run(arguments: argparse.Namespace, progress: Progress) -> Outcome:
         data=arguments.data,
         samples=arguments.samples,
         seed=arguments.seed,
+        budget=_budget(arguments),
     )
-    return artifact_outcome(optimize_folder(request, progress))
+    outcome = artifact_outcome(optimize_folder(request, progress))
+    return outcome if request.budget is None else _with_budget(outcome, request.folder, request.budget.budget)
+
+
+def _budget(arguments: argparse.Namespace) -> "BudgetRequest | None":
+    from optimize.accuracy.budget_report import Budget
+    from optimize.accuracy.budget_stage import BudgetRequest
+
+    if arguments.max_drop is None:
+        if arguments.strict or arguments.budget_data is not None:
+            raise InputError(
+                "--strict and --budget-data go with --max-drop POINTS. Add that, or leave these out."
+            )
+        return None
+    budget = Budget(arguments.max_drop, arguments.strict)
+    return BudgetRequest(budget, arguments.budget_images, arguments.budget_data, arguments.seed)
+
+
+def _with_budget(outcome: Outcome, folder: Path, budget: "Budget") -> Outcome:
+    """Also what --max-drop chose, and why."""
+    from optimize.accuracy.budget_report import BUDGET, BUDGET_PAGE, BudgetReport
+
+    found = [judged for judged in BudgetReport.load(folder).outcomes if judged.budget == budget]
+    lines = (*outcome.lines, "", *(judged.sentence for judged in found), str(folder / BUDGET_PAGE))
+    return Outcome(lines, {**outcome.value, "budget": str(folder / BUDGET)})
 
 
 COMMAND = Command(
@@ -60,6 +106,7 @@ COMMAND = Command(
     examples=(
         "edgepress optimize out/vgg16-digits",
         "edgepress optimize out/vgg16 --data photos --recipe tensorrt_static_wi8_ai8",
+        "edgepress optimize out/vgg16 --data photos --max-drop 0.5",
     ),
     add_arguments=_add_arguments,
     run=_run,

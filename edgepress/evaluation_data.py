@@ -1,11 +1,18 @@
-"""Which pictures are evaluated: those of DATA that neither trained nor calibrated."""
+"""Which pictures are evaluated: those of DATA that neither trained nor calibrated; and their labels."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from edgepress.dataset import DIGITS, Dataset, open_data
 from edgepress.errors import InputError
-from edgepress.manifest import Manifest
+from edgepress.manifest import Manifest, ModelCard
+
+Labels = NDArray[np.int64]
 
 _DIGITS_MODEL = "vgg16-digits"
 
@@ -34,7 +41,13 @@ def data_for(model: str, data: str | None) -> str:
     )
 
 
-def evaluation_of(manifest: Manifest, data: str, limit: int | None, seed: int) -> Evaluation:
+def evaluation_of(
+    manifest: Manifest,
+    data: str,
+    limit: int | None,
+    seed: int,
+    calibrations: tuple[Mapping[str, Any], ...] = (),
+) -> Evaluation:
     """Choose the pictures.
 
     Args:
@@ -44,13 +57,15 @@ def evaluation_of(manifest: Manifest, data: str, limit: int | None, seed: int) -
         data: DATA.
         limit: At most so many pictures, drawn with `seed`.
         seed: Of the draw.
+        calibrations: More of what calibrated, as in an artifact's provenance: `source` and `pictures`.
 
     Raises:
         InputError: DATA cannot be opened, nothing is left of it, or it is another set than one that
             calibrated and shares pictures with it.
     """
     pool = open_data(data).evaluation
-    for source, identities in _calibrations(manifest):
+    known = _calibrations(manifest, calibrations)
+    for source, identities in known:
         shared = len(pool) - len(pool.without(identities))
         if shared and not _same_data(data, source):
             raise InputError(
@@ -58,7 +73,7 @@ def evaluation_of(manifest: Manifest, data: str, limit: int | None, seed: int) -
                 "them proves nothing. Remove them, or evaluate on the data that calibrated, of which the "
                 "used ones are left out."
             )
-    used = frozenset(identity for _, identities in _calibrations(manifest) for identity in identities)
+    used = frozenset(identity for _, identities in known for identity in identities)
     pictures = pool.without(used | frozenset(manifest.model.trained_on))
     if not len(pictures):
         raise InputError(
@@ -69,11 +84,13 @@ def evaluation_of(manifest: Manifest, data: str, limit: int | None, seed: int) -
     return Evaluation(pictures if limit is None else pictures.sample(limit, seed), left_out)
 
 
-def _calibrations(manifest: Manifest) -> tuple[tuple[str, frozenset[str]], ...]:
+def _calibrations(
+    manifest: Manifest, more: tuple[Mapping[str, Any], ...]
+) -> tuple[tuple[str, frozenset[str]], ...]:
     """DATA and SHA-256 of the pictures behind each calibrated artifact."""
     found = [a for a in manifest.artifacts if "calibration" in a.provenance]
     try:
-        values = [artifact.provenance["calibration"] for artifact in found]
+        values = [*(artifact.provenance["calibration"] for artifact in found), *more]
         return tuple((value["source"], frozenset(value["pictures"])) for value in values)
     except (KeyError, TypeError) as error:
         raise InputError(
@@ -84,3 +101,24 @@ def _calibrations(manifest: Manifest) -> tuple[tuple[str, frozenset[str]], ...]:
 
 def _same_data(one: str, other: str) -> bool:
     return one == other or Path(one).absolute().resolve() == Path(other).absolute().resolve()
+
+
+def labels_for(model: ModelCard, pictures: Dataset) -> tuple[Labels | None, str | None]:
+    """(N,) class indices in the order of the model's logits, or None and the reason.
+
+    Classes are matched by name where model and data both name them, so a folder with some of the model's
+    classes, in any order, counts. Without names on either side the numbers must agree.
+    """
+    labels, classes = pictures.labels(), pictures.classes
+    if labels is None:
+        return None, "no top-1: the pictures have no labels"
+    if classes is not None and model.labels is not None:
+        places = {name: i for i, name in enumerate(model.labels)}
+        if all(name in places for name in classes):
+            return np.asarray([places[name] for name in classes], np.int64)[labels], None
+        stranger = next(name for name in classes if name not in places)
+        return None, f"no top-1: the data's class {stranger!r} is none of the model's {len(places)} classes"
+    count = len(classes) if classes is not None else int(labels.max()) + 1
+    if count > model.class_count or (classes is not None and count != model.class_count):
+        return None, f"no top-1: the data has {count} classes, the model {model.class_count}"
+    return labels, None

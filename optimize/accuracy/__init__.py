@@ -1,0 +1,1 @@
+"""What quantization costs in accuracy: layer by layer, and how much of it fits a budget."""
