@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from optimize.improvement.network import Array, Layer, Network
+from optimize.improvement.network import Array, FeatureOrder, Layer, Network
 
 _SMALLEST_SCALE = 1e-12
 _CHUNK = 256  # output channels at a time: the rounded copy of a dense layer stays small
@@ -48,21 +48,29 @@ def mean_error(layer: Layer, mean: NDArray[np.float32], levels: int) -> Array:
         mean: (inputs,) or, for a dense layer behind a Flatten, (inputs · positions,) mean of its input.
         levels: The largest stored weight; the scale is the channel's largest magnitude over this.
     """
-    groups, outputs, inputs, positions = layer.kernel.shape
-    by_channel = mean.astype(np.float64).reshape(-1)
-    each = positions if by_channel.size == groups * inputs * positions and positions > 1 else 1
-    weights = by_channel.reshape(groups, inputs, each)
+    groups, outputs = layer.kernel.shape[:2]
+    weights = _by_position(mean.astype(np.float64).reshape(-1), layer)
     found = np.empty((groups, outputs))
     for begin in range(0, outputs, _CHUNK):
         kernel = layer.kernel[:, begin : begin + _CHUNK]
         error = rounded(kernel, levels) - kernel
-        if each == 1:
+        if weights.shape[2] == 1:
             found[:, begin : begin + _CHUNK] = np.einsum(
                 "goi,gi->go", error.sum(axis=3, dtype=np.float64), weights[..., 0]
             )
         else:
             found[:, begin : begin + _CHUNK] = np.einsum("goip,gip->go", error, weights, optimize=True)
     return found.ravel().astype(np.float32)
+
+
+def _by_position(mean: NDArray[np.float64], layer: Layer) -> NDArray[np.float64]:
+    """(groups, inputs of a group, 1 or positions) means."""
+    groups, _, inputs, positions = layer.kernel.shape
+    if mean.size == groups * inputs:
+        return mean.reshape(groups, inputs, 1)
+    if layer.order is FeatureOrder.POSITION_BY_POSITION:
+        mean = mean.reshape(positions, inputs).T
+    return mean.reshape(groups, inputs, positions)
 
 
 def rounded(kernel: Array, levels: int) -> Array:

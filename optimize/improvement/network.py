@@ -2,11 +2,19 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
+
+
+class FeatureOrder(Enum):
+    """How a Flatten has put the values of a map into a row."""
+
+    CHANNEL_BY_CHANNEL = "NCHW"
+    POSITION_BY_POSITION = "NHWC"
 
 
 @dataclass(frozen=True)
@@ -19,11 +27,13 @@ class Layer:
             channel.
         bias: (outputs,), a view likewise; None where the layer has none.
         reads: Name of its activation input.
+        order: Of the features that a dense layer behind a Flatten reads.
     """
 
     kernel: Array
     bias: Array | None
     reads: str
+    order: FeatureOrder = FeatureOrder.CHANNEL_BY_CHANNEL
 
     @property
     def outputs(self) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepress.inspection.tflite_graph import TfliteModel, shape_of, tflite_model, tflite_model_in
-from optimize.improvement.network import Array, Layer, Link, Network
+from optimize.improvement.network import Array, FeatureOrder, Layer, Link, Network
 
 _PASSING = frozenset({"MAX_POOL_2D", "AVERAGE_POOL_2D", "RELU"})
 
@@ -142,7 +142,7 @@ class _Graph:
         else:  # OI, the channels of one position together
             features = channels if channels and weight.shape[1] % channels == 0 else weight.shape[1]
             kernel = weight.reshape(weight.shape[0], -1, features).transpose(0, 2, 1)[np.newaxis]
-        return Layer(kernel, bias, str(reads.Name().decode()))
+        return Layer(kernel, bias, str(reads.Name().decode()), FeatureOrder.POSITION_BY_POSITION)
 
     def _array(self, index: int) -> Array:
         """A writable view of a constant."""

@@ -15,7 +15,7 @@ from export.tflite_from_keras import tflite_from_keras
 from optimize.calibration_onnx import ranges_of_onnx
 from optimize.calibration_tflite import ranges_of_tflite
 from optimize.improvement.bias_correction import correct_biases, mean_error, rounded
-from optimize.improvement.network import Layer, Network
+from optimize.improvement.network import FeatureOrder, Layer, Network
 from optimize.improvement.onnx_network import onnx_network
 from optimize.improvement.tflite_network import tflite_network
 from optimize.onnx_qdq_from_fp32 import onnx_qdq_from_fp32
@@ -44,8 +44,11 @@ def test_a_dense_layer_behind_a_flatten_takes_a_mean_for_each_feature() -> None:
     kernel = draws.normal(0, 1, (1, 4, 6, 9)).astype(np.float32)
     mean = draws.normal(0, 1, (6, 9)).astype(np.float32)
     error = rounded(kernel, 127)[0] - kernel[0]
-    found = mean_error(Layer(kernel, None, "x"), mean.ravel(), 127)
-    assert found == pytest.approx(np.einsum("oip,ip->o", error, mean), rel=1e-3, abs=1e-7)
+    expected = pytest.approx(np.einsum("oip,ip->o", error, mean), rel=1e-3, abs=1e-7)
+    by_channel = Layer(kernel, None, "x", FeatureOrder.CHANNEL_BY_CHANNEL)
+    assert mean_error(by_channel, mean.ravel(), 127) == expected
+    by_position = Layer(kernel, None, "x", FeatureOrder.POSITION_BY_POSITION)
+    assert mean_error(by_position, mean.T.ravel(), 127) == expected
 
 
 def test_a_layer_without_bias_or_means_is_named_by_its_absence() -> None:
