@@ -194,6 +194,7 @@ def optimize(
     recipes: Iterable[str] | None = None,
     data: str | Path | None = None,
     samples: int = 64,
+    calibration: str = "minmax",
     seed: int = 0,
     progress: Progress = silent,
 ) -> "Manifest":
@@ -205,6 +206,8 @@ def optimize(
         recipes: Names of recipes; None for all that suit the target.
         data: Calibration pictures: "digits", an image folder or an `.npz`; None for the model's own.
         samples: Number of calibration pictures.
+        calibration: How the ranges of activations follow from them: "minmax", "moving-average", "percentile",
+            "entropy" or "mse".
         seed: Of the drawing.
         progress: Told about calibration pictures and finished artifacts.
 
@@ -221,6 +224,7 @@ def optimize(
         >>> pressed.precision.value, pressed.size_bytes < 0.3 * manifest.get("tflite-fp32").size_bytes
         ('int8', True)
     """
+    from optimize.calibration import CalibrationMethod
     from optimize.stage import OptimizeRequest, optimize_folder
 
     request = OptimizeRequest(
@@ -230,6 +234,7 @@ def optimize(
         data=_text(data),
         samples=samples,
         seed=seed,
+        calibration=_member(CalibrationMethod, calibration),
     )
     return optimize_folder(request, progress)
 

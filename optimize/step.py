@@ -28,9 +28,7 @@ from edgepress.manifest import Manifest, ModelCard
 from edgepress.runners import litert_runner, onnxruntime_runner
 from edgepress.runners.runner import Runner
 from edgepress.target import ComputeCapability, Target
-from optimize.calibration import Ranges, Sample
-from optimize.calibration_onnx import ranges_of_onnx
-from optimize.calibration_tflite import ranges_of_tflite
+from optimize.calibration import GraphCalibration, Ranges, Sample
 from optimize.engine_from_onnx import engine_from_onnx, tensorrt_rtx
 from optimize.onnx_fp16_from_fp32 import onnx_fp16_from_fp32
 from optimize.onnx_qdq_from_fp32 import onnx_qdq_from_fp32
@@ -56,8 +54,6 @@ _EXTRAS = {
 # vgg16-digits and for VGG16, in each precision. INT8 weights kept as FP32 would exceed the bound.
 _PLAN_SHARE = (0.9, 1.25)
 _PLAN_KERNEL_BYTES = 3 << 20
-
-CALIBRATORS = {Format.ONNX: ranges_of_onnx, Format.TFLITE: ranges_of_tflite}
 
 
 @dataclass(frozen=True)
@@ -101,11 +97,22 @@ class Step:
 
 @dataclass(frozen=True)
 class Calibrated:
-    """Ranges of a step's parent, and what they come from."""
+    """What is known about a step's parent, and what it comes from.
 
-    ranges: Ranges
+    Attributes:
+        graph: Ranges and channel means of the parent.
+        sample: The pictures and the method.
+        fingerprint: Of the whole table.
+    """
+
+    graph: GraphCalibration
     sample: Sample
     fingerprint: str
+
+    @property
+    def ranges(self) -> Ranges:
+        """What integers are to stand for."""
+        return self.graph.ranges
 
 
 def steps_for(recipes: Iterable[Recipe], target: Target) -> tuple[Step, ...]:
@@ -213,7 +220,8 @@ def _apply(step: Step, source: Path, temporary: Path, calibrated: Calibrated | N
     if step.capability is not None:
         return engine_from_onnx(tensorrt_rtx(), source, temporary, step.capability)
     if recipe.name == "onnx_wf16_af16":
-        return onnx_fp16_from_fp32(source, temporary, ranges)
+        # A value that a method clips still has to fit into FP16.
+        return onnx_fp16_from_fp32(source, temporary, calibrated.graph.observed if calibrated else None)
     if recipe.name == "tflite_wf16_af32":
         return tflite_fp16_from_fp32(source, temporary)
     if ranges is None:

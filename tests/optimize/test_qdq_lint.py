@@ -9,7 +9,7 @@ import pytest
 from onnx import numpy_helper
 
 from edgepress.errors import ProofError
-from optimize.calibration_onnx import ranges_of_onnx
+from optimize.calibration.onnx_calibration import ranges_of_onnx
 from optimize.onnx_tensorrt_qdq_from_fp32 import onnx_tensorrt_qdq_from_fp32
 from optimize.qdq_lint import lint_qdq
 
