@@ -195,6 +195,7 @@ def optimize(
     recipes: Iterable[str] | None = None,
     data: str | Path | None = None,
     samples: int = 64,
+    calibration: str = "minmax",
     seed: int = 0,
     max_drop: float | None = None,
     strict: bool = False,
@@ -210,6 +211,8 @@ def optimize(
         recipes: Names of recipes; None for all that suit the target.
         data: Calibration pictures: "digits", an image folder or an `.npz`; None for the model's own.
         samples: Number of calibration pictures.
+        calibration: How the ranges of activations follow from them: "minmax", "moving-average", "percentile",
+            "entropy" or "mse".
         seed: Of the drawing.
         max_drop: Top-1 that INT8 in ONNX may lose against FP32, in percentage points; layers go back to float
             until it does not lose more. None for no such gate.
@@ -233,6 +236,7 @@ def optimize(
     """
     from optimize.accuracy.budget_report import Budget
     from optimize.accuracy.budget_stage import BudgetRequest
+    from optimize.calibration import CalibrationMethod
     from optimize.stage import OptimizeRequest, optimize_folder
 
     budget = None
@@ -246,6 +250,7 @@ def optimize(
         samples=samples,
         seed=seed,
         budget=budget,
+        calibration=_member(CalibrationMethod, calibration),
     )
     return optimize_folder(request, progress)
 

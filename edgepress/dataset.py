@@ -228,11 +228,7 @@ def _npz(path: Path) -> Dataset:
             "Save it with numpy.savez(path, images=…, labels=…)."
         )
     images, labels = arrays["images"], arrays.get("labels")
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or not images.size:
-        raise InputError(
-            f"{path}: `images` must be uint8 of shape (N, height, width, 3), RGB, none of them 0. "
-            f"Received: {images.dtype} {images.shape}. Convert it."
-        )
+    _require_pixels(path, images)
     if labels is not None and (labels.shape != images.shape[:1] or labels.dtype.kind not in "iu"):
         raise InputError(
             f"{path}: `labels` must be integers of shape ({len(images)},). "
@@ -244,6 +240,24 @@ def _npz(path: Path) -> Dataset:
             "Number the classes, or leave `labels` out."
         )
     return _from_arrays(str(path), images, labels, None)
+
+
+def _require_pixels(path: Path, images: NDArray[Any]) -> None:
+    if images.dtype.kind == "f" and images.size and images.min() >= 0 and images.max() <= 1:
+        raise InputError(
+            f"{path}: `images` must be uint8 from 0 to 255. Received: {images.dtype} with all values in 0…1. "
+            "Save numpy.rint(images * 255).astype(numpy.uint8) instead."
+        )
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or not images.size:
+        raise InputError(
+            f"{path}: `images` must be uint8 of shape (N, height, width, 3), RGB, none of them 0. "
+            f"Received: {images.dtype} {images.shape}. Convert it."
+        )
+    if images.max() == 1:
+        raise InputError(
+            f"{path}: `images` must be uint8 from 0 to 255. Received: 0 and 1 only, as fractions become in "
+            "uint8. Save numpy.rint(images * 255).astype(numpy.uint8) of the fractions instead."
+        )
 
 
 def _from_arrays(

@@ -21,9 +21,10 @@ from optimize.accuracy.budget_stage import (
     settled,
     with_outcomes,
 )
-from optimize.calibration import CalibrationTable, Sample
+from optimize.calibration import CalibrationMethod, CalibrationTable, Sample
+from optimize.calibration.calibrate import calibrated_table
 from optimize.recipe import Recipe, recipe_named, recipe_of_artifact, recipes_for, require_suits
-from optimize.step import CALIBRATORS, Calibrated, Step, parent_of, requires, run, steps_for, versions
+from optimize.step import Calibrated, Step, parent_of, requires, run, steps_for, versions
 
 _LOGGER = logging.getLogger(__name__)
 _DATA_OF_MODEL = {"vgg16-digits": DIGITS}
@@ -40,6 +41,7 @@ class OptimizeRequest:
         data: Calibration DATA; None for the model's own, where it has some.
         samples: Number of calibration pictures, ≥ 1.
         seed: Of the draw.
+        calibration: How ranges follow from the pictures.
         budget: What INT8 may cost in accuracy; None for no such gate.
     """
 
@@ -49,6 +51,7 @@ class OptimizeRequest:
     data: str | None = None
     samples: int = 64
     seed: int = 0
+    calibration: CalibrationMethod = CalibrationMethod.MINMAX
     budget: BudgetRequest | None = None
 
 
@@ -199,7 +202,8 @@ def _draw(request: OptimizeRequest, manifest: Manifest) -> _Drawn:
     pool = open_data(data).calibration
     trained = pool.only(frozenset(model.trained_on))  # they cannot be evaluated any more
     pictures = (trained if len(trained) >= request.samples else pool).sample(request.samples, request.seed)
-    return _Drawn(pictures, Sample.of(pictures, request.seed, model.preprocessing))
+    sample = Sample.of(pictures, request.seed, model.preprocessing, request.calibration)
+    return _Drawn(pictures, sample)
 
 
 def _pending(steps: Sequence[Step], manifest: Manifest, sample: Sample | None) -> tuple[Step, ...]:
@@ -232,23 +236,12 @@ def _calibrate(
     """The table with the ranges that the pending steps need; ranges of the same pictures are reused."""
     if drawn is None or not any(step.recipe.calibrated_on for step in pending):
         return None
-    table = CalibrationTable.load(manifest.folder)
-    if table is None or (table.model, table.sample) != (manifest.model.fingerprint, drawn.sample):
-        table = CalibrationTable(manifest.model.fingerprint, drawn.sample, {})
-    for artifact_id in dict.fromkeys(s.recipe.calibrated_on for s in pending if s.recipe.calibrated_on):
-        artifact = manifest.get(artifact_id)
-        if artifact.sha256 in table.graphs:
-            continue
-        interface = artifact.interface
-        inputs = map(interface.filled, drawn.pictures.inputs(manifest.model.preprocessing, interface))
-        calibrate = CALIBRATORS[artifact.format]
-        ranges = calibrate(manifest.path_of(artifact), inputs, len(drawn.pictures), progress)
-        table = table.with_graph(artifact.sha256, ranges)
-        table.save(manifest.folder)
-    return table
+    ids = dict.fromkeys(s.recipe.calibrated_on for s in pending if s.recipe.calibrated_on)
+    wanted = [manifest.get(artifact_id) for artifact_id in ids]
+    return calibrated_table(manifest, drawn.pictures, drawn.sample, wanted, progress)
 
 
 def _calibrated(table: CalibrationTable | None, parent: Artifact) -> Calibrated | None:
     if table is None or parent.sha256 not in table.graphs:
         return None
-    return Calibrated(table.ranges_of(parent.sha256), table.sample, table.fingerprint)
+    return Calibrated(table.graph_of(parent.sha256), table.sample, table.fingerprint)

@@ -30,9 +30,7 @@ from edgepress.runners import litert_runner, onnxruntime_runner
 from edgepress.runners.runner import Runner
 from edgepress.target import ComputeCapability, Target
 from optimize.accuracy.promise import require_layers
-from optimize.calibration import Ranges, Sample
-from optimize.calibration_onnx import ranges_of_onnx
-from optimize.calibration_tflite import ranges_of_tflite
+from optimize.calibration import GraphCalibration, Ranges, Sample
 from optimize.engine_from_onnx import engine_from_onnx, tensorrt_rtx
 from optimize.layer_subset import convolutions_of, is_dense
 from optimize.onnx_fp16_from_fp32 import onnx_fp16_from_fp32
@@ -64,8 +62,6 @@ MIXED = "-mixed"
 """End of the id of an artifact that has only some of its layers quantized."""
 
 _NONE: Mapping[str, str] = MappingProxyType({})
-
-CALIBRATORS = {Format.ONNX: ranges_of_onnx, Format.TFLITE: ranges_of_tflite}
 
 
 @dataclass(frozen=True)
@@ -133,11 +129,22 @@ class Step:
 
 @dataclass(frozen=True)
 class Calibrated:
-    """Ranges of a step's parent, and what they come from."""
+    """What is known about a step's parent, and what it comes from.
 
-    ranges: Ranges
+    Attributes:
+        graph: Ranges and channel means of the parent.
+        sample: The pictures and the method.
+        fingerprint: Of the whole table.
+    """
+
+    graph: GraphCalibration
     sample: Sample
     fingerprint: str
+
+    @property
+    def ranges(self) -> Ranges:
+        """What integers are to stand for."""
+        return self.graph.ranges
 
 
 def steps_for(recipes: Iterable[Recipe], target: Target) -> tuple[Step, ...]:
@@ -259,7 +266,8 @@ def apply(step: Step, source: Path, temporary: Path, calibrated: Calibrated | No
     if step.capability is not None:
         return engine_from_onnx(tensorrt_rtx(), source, temporary, step.capability)
     if recipe.name == "onnx_wf16_af16":
-        return onnx_fp16_from_fp32(source, temporary, ranges)
+        # A value that a method clips still has to fit into FP16.
+        return onnx_fp16_from_fp32(source, temporary, calibrated.graph.observed if calibrated else None)
     if recipe.name == "tflite_wf16_af32":
         return tflite_fp16_from_fp32(source, temporary)
     if ranges is None:

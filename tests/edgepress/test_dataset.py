@@ -93,6 +93,18 @@ def test_broken_jpeg_is_named(tmp_path: Path) -> None:
         ({"pictures": np.zeros(1)}, "no array `images` .found: pictures"),
         ({"images": np.zeros((2, 8, 8, 3))}, "must be uint8 .*Received: float64"),
         ({"images": np.zeros((8, 8, 3), np.uint8)}, r"Received: uint8 \(8, 8, 3\)"),
+        (
+            {"images": np.full((2, 8, 8, 3), 255.0)},
+            r"must be uint8 of shape .*Received: float64 \(2, 8, 8, 3\)",
+        ),
+        (
+            {"images": np.linspace(0, 1, 384, dtype=np.float32).reshape(2, 8, 8, 3)},
+            r"Received: float32 with all values in 0…1. Save numpy.rint\(images \* 255\)",
+        ),
+        (
+            {"images": np.arange(384, dtype=np.uint8).reshape(2, 8, 8, 3) % 2},
+            "uint8 from 0 to 255. Received: 0 and 1 only",
+        ),
         ({"images": np.zeros((0, 8, 8, 3), np.uint8)}, "none of them 0"),
         ({"images": np.zeros((5, 0, 8, 3), np.uint8)}, "none of them 0"),
         (

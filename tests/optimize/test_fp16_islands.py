@@ -20,7 +20,7 @@ from edgepress.manifest import Manifest
 from edgepress.metrics import logit_snr_db
 from edgepress.target import ComputeCapability
 from optimize.calibration import Range
-from optimize.calibration_onnx import ranges_of_onnx
+from optimize.calibration.onnx_calibration import ranges_of_onnx
 from optimize.engine_from_onnx import engine_from_onnx, tensorrt_rtx
 from optimize.onnx_fp16_from_fp32 import onnx_fp16_from_fp32
 from optimize.onnx_tensorrt_qdq_from_fp32 import onnx_tensorrt_qdq_from_fp32

@@ -14,8 +14,8 @@ from edgepress.artifact import Precision
 from edgepress.errors import InputError
 from edgepress.inspection.inspection_onnx import inspect_onnx
 from edgepress.metrics import logit_snr_db
-from optimize.calibration import Range
-from optimize.calibration_onnx import ranges_of_onnx
+from optimize.calibration import Range, Ranges
+from optimize.calibration.onnx_calibration import ranges_of_onnx
 from optimize.layer_subset import between
 from optimize.onnx_qdq_from_fp32 import onnx_qdq_from_fp32
 from optimize.onnx_tensorrt_qdq_from_fp32 import onnx_tensorrt_qdq_from_fp32
@@ -28,7 +28,7 @@ Convert = Callable[..., object]
 U8S8 = recipe_named("onnx_static_wi8_au8")
 
 
-def for_onnxruntime(source: Path, result: Path, ranges: dict[str, Range], **options: object) -> object:
+def for_onnxruntime(source: Path, result: Path, ranges: Ranges, **options: object) -> object:
     return onnx_qdq_from_fp32(U8S8, source, result, ranges, **options)  # type: ignore[arg-type]
 
 

@@ -11,7 +11,7 @@ from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from edgepress.metrics import logit_snr_db
-from optimize.calibration_onnx import ranges_of_onnx
+from optimize.calibration.onnx_calibration import ranges_of_onnx
 from optimize.onnx_qdq_from_fp32 import onnx_qdq_from_fp32
 from optimize.onnx_tensorrt_qdq_from_fp32 import (
     largest_of_channels,

@@ -22,8 +22,8 @@ from edgepress.models.keras_import import import_keras
 from edgepress.runners.runner import runner_for
 from export.conversion import Conversion
 from export.tflite_from_keras import tflite_from_keras
-from optimize.calibration_onnx import ranges_of_onnx
-from optimize.calibration_tflite import ranges_of_tflite
+from optimize.calibration.onnx_calibration import ranges_of_onnx
+from optimize.calibration.tflite_calibration import ranges_of_tflite
 from optimize.onnx_qdq_from_fp32 import onnx_qdq_from_fp32
 from optimize.onnx_tensorrt_qdq_from_fp32 import onnx_tensorrt_qdq_from_fp32
 from optimize.precision import require_promise

@@ -18,7 +18,7 @@ from edgepress.files import sha256_of_file
 from edgepress.manifest import Manifest
 from edgepress.target import ComputeCapability, target_of
 from optimize import step
-from optimize.calibration import CALIBRATION, CalibrationTable
+from optimize.calibration import CALIBRATION, CalibrationMethod, CalibrationTable, calibrate
 from optimize.recipe import recipe_named
 from optimize.stage import OptimizeRequest, optimize_folder
 
@@ -101,10 +101,44 @@ def test_optimize_folder_calibrates_once_for_the_same_pictures(
     def refuse(*arguments: object) -> dict[str, object]:
         raise AssertionError("calibrated again")
 
-    monkeypatch.setitem(step.CALIBRATORS, Format.ONNX, refuse)
+    monkeypatch.setattr(calibrate, "calibrate_onnx", refuse)
     optimize_folder(request_for(folder, TENSORRT, data=npz))
-    with pytest.raises(AssertionError, match="calibrated again"):
-        optimize_folder(request_for(folder, TENSORRT, data=npz, samples=9))
+    for change in ({"samples": 9}, {"calibration": CalibrationMethod.MSE}):
+        with pytest.raises(AssertionError, match="calibrated again"):
+            optimize_folder(request_for(folder, TENSORRT, data=npz, **change))
+
+
+def test_optimize_folder_makes_int8_anew_by_another_method(folder: Path, npz: Path) -> None:
+    first = optimize_folder(request_for(folder, FP16, INT8, TENSORRT, data=npz))
+    second = optimize_folder(
+        request_for(folder, FP16, INT8, TENSORRT, data=npz, calibration=CalibrationMethod.MOVING_AVERAGE)
+    )
+    assert first.get("onnx-static_wi7_au8").sha256 != second.get("onnx-static_wi7_au8").sha256
+    provenance = second.get("tensorrt-static_wi8_ai8").provenance["calibration"]
+    assert (provenance["method"], provenance["parameter"]) == ("moving-average", 0.01)
+    # What a method clips must fit into FP16 all the same.
+    fp16 = [manifest.get("onnx-wf16_af16").provenance for manifest in (first, second)]
+    assert fp16[0]["largest_activation"] == fp16[1]["largest_activation"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    ['{"schema_version": 1, "method": "minmax", "model": "m", "graphs": {}}', None],
+    ids=["schema 1", "another model"],
+)
+def test_optimize_folder_calibrates_anew_what_does_not_belong_here(
+    folder: Path, npz: Path, content: str | None
+) -> None:
+    if content is None:
+        made = optimize_folder(request_for(folder, INT8, data=npz))
+        replace(made, model=replace(made.model, fingerprint="e" * 64)).save()
+    else:
+        (folder / CALIBRATION).write_text(content)
+    optimize_folder(request_for(folder, INT8, TENSORRT, data=npz))
+    table = CalibrationTable.load(folder)
+    assert table is not None
+    assert table.model == Manifest.load(folder).model.fingerprint
+    assert set(table.graphs) == {Manifest.load(folder).get("onnx-fp32").sha256}
 
 
 def test_optimize_folder_builds_parents_of_engines_first(folder: Path, npz: Path) -> None:

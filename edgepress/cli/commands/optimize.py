@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from edgepress.cli.command import Command, Outcome
 from edgepress.cli.tables import artifact_outcome
 from edgepress.cli.values import amount, count, known_target, seed
-from edgepress.errors import InputError
+from edgepress.errors import InputError, unknown_choice
 from edgepress.progress import Progress
 from edgepress.target import HOST
 
@@ -21,6 +21,16 @@ def _known_recipe(text: str) -> str:
     from optimize.recipe import recipe_named
 
     return recipe_named(text).name
+
+
+def _known_method(text: str) -> str:
+    """The name of a calibration method that exists."""
+    from optimize.calibration import CalibrationMethod
+
+    known = [method.value for method in CalibrationMethod]
+    if text not in known:
+        raise unknown_choice("calibration method", text, known)
+    return text
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,6 +53,15 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--data", metavar="DATA", help="calibration pictures: digits, an image folder, or an .npz")
     add("--samples", type=count, default=64, metavar="N", help="calibration pictures (default: 64)")
+    add(
+        "--calibration",
+        type=_known_method,
+        default="minmax",
+        metavar="METHOD",
+        help="an activation's INT8 range: minmax (all values), moving-average (the average picture's), "
+        "percentile (all but 1 in 10,000), entropy (least divergence) or mse (least squared error) "
+        "(default: minmax)",
+    )
     add("--seed", type=seed, default=0, metavar="N", help="of the drawing (default: 0)")
     add(
         "--max-drop",
@@ -62,6 +81,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace, progress: Progress) -> Outcome:
+    from optimize.calibration import CalibrationMethod
     from optimize.stage import OptimizeRequest, optimize_folder
 
     request = OptimizeRequest(
@@ -71,6 +91,7 @@ def _run(arguments: argparse.Namespace, progress: Progress) -> Outcome:
         data=arguments.data,
         samples=arguments.samples,
         seed=arguments.seed,
+        calibration=CalibrationMethod(arguments.calibration),
         budget=_budget(arguments),
     )
     outcome = artifact_outcome(optimize_folder(request, progress))

@@ -28,7 +28,7 @@ def request_for(
     folder: Path, data: Path, points: float, *recipes: str, strict: bool = False, images: int = 500
 ) -> OptimizeRequest:
     budget = BudgetRequest(Budget(points, strict), images)
-    return OptimizeRequest(folder, "linux-x64-avx2", recipes or (TENSORRT,), str(data), 20, 0, budget)
+    return OptimizeRequest(folder, "linux-x64-avx2", recipes or (TENSORRT,), str(data), 20, 0, budget=budget)
 
 
 def optimized(*arguments: object, **more: int) -> tuple[Manifest, BudgetReport]:

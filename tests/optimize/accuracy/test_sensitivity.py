@@ -21,7 +21,7 @@ from optimize.accuracy.sensitivity import responses_of
 from optimize.accuracy.sensitivity_report import SensitivityReport
 from optimize.accuracy.sensitivity_stage import SensitivityRequest, measure_sensitivity
 from optimize.calibration import CalibrationTable, Range
-from optimize.calibration_onnx import ranges_of_onnx
+from optimize.calibration.onnx_calibration import ranges_of_onnx
 from optimize.onnx_tensorrt_qdq_from_fp32 import onnx_tensorrt_qdq_from_fp32
 from optimize.stage import OptimizeRequest, optimize_folder
 

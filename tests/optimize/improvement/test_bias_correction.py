@@ -12,8 +12,8 @@ from edgepress.models.keras_import import import_keras
 from edgepress.models.weights import draw_random
 from export.conversion import Conversion
 from export.tflite_from_keras import tflite_from_keras
-from optimize.calibration_onnx import ranges_of_onnx
-from optimize.calibration_tflite import ranges_of_tflite
+from optimize.calibration.onnx_calibration import ranges_of_onnx
+from optimize.calibration.tflite_calibration import ranges_of_tflite
 from optimize.improvement.bias_correction import correct_biases, mean_error, rounded
 from optimize.improvement.network import FeatureOrder, Layer, Network
 from optimize.improvement.onnx_network import onnx_network

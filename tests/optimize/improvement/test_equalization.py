@@ -17,7 +17,7 @@ from edgepress.runners.runner import runner_for
 from export.conversion import Conversion
 from export.onnx_from_keras import onnx_from_keras
 from export.tflite_from_keras import tflite_from_keras
-from optimize.calibration_onnx import ranges_of_onnx
+from optimize.calibration.onnx_calibration import ranges_of_onnx
 from optimize.improvement.equalization import Equalization, equalize
 from optimize.improvement.network import Layer, Link, Network
 from optimize.improvement.onnx_network import onnx_network
