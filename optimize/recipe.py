@@ -155,9 +155,9 @@ _RTX = (Runtime.TENSORRT_RTX,)
 # x86 without VNNI adds pairs of 8×8-bit products in 16 bits (VPMADDUBSW), which saturates. Measured on
 # AVX2 with ONNX Runtime, full-size VGG16 with real weights, 100 photos, against FP32: S8S8 17.4 dB logit SNR
 # and 99 % agreement; U8S8 with 7-bit weights 36.8 dB and 100 %. VNNI and ARM add in 32 bits and keep all
-# 8 bits. Unsigned weights (U8U8) saturate nowhere: their kernels widen to 16 bits first (same model and CPU,
-# 30 photos: 38.2 dB, 7-bit weights 36.4 dB). They are for what reads no signed weights, and for checking the
-# others: no target has them by default.
+# 8 bits. Unsigned weights (U8U8) did not saturate (same model and CPU, 30 photos: 38.2 dB, 7-bit weights
+# 36.4 dB). They are for what reads no signed weights, and for checking the others: no target has them by
+# default.
 _SATURATING = frozenset({Isa.X86_AVX2, Isa.X86_AVX512})
 _VNNI = frozenset({Isa.X86_VNNI})
 _SIGNED = frozenset({Isa.ARM64, Isa.ARM64_DOT, Isa.OTHER})
