@@ -10,7 +10,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from edgepress.api import benchmark, bundle, export, optimize, train
 
-__all__ = ["benchmark", "bundle", "export", "optimize", "train"]
+__all__ = ["benchmark", "bundle", "export", "optimize", "sensitivity", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -279,7 +279,8 @@ def sensitivity(
         InputError: Bad input, no calibration of the ONNX model, or a file that was changed.
 
     Examples:
-        >>> report = edgepress.api.sensitivity("out/digits", images=8)
+        >>> manifest = edgepress.optimize("out/digits", recipes=["tensorrt_static_wi8_ai8"], max_drop=1)
+        >>> report = edgepress.sensitivity("out/digits", images=8)
         >>> len(report.layers), report.layers[0].logit_snr_db > 30
         (16, True)
     """

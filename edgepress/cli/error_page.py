@@ -243,6 +243,8 @@ def _printed(tree: ast.Module) -> Iterator[str]:
         if not isinstance(node, ast.Call) or not node.args:
             continue
         called = ast.unparse(node.func)
+        if called not in {"print", "clauses.append"}:
+            continue
         text = next(iter(_texts(node.args[0], tree)), "")
         if called == "print" and text.startswith("edgepress: ") and text != "edgepress: ‹error›":
             yield text.removeprefix("edgepress: ")

@@ -170,4 +170,5 @@ def require_within_budget(outcomes: Sequence[BudgetOutcome]) -> None:
     """
     failed = [outcome for outcome in outcomes if not outcome.passed]
     if failed:
-        raise ProofError(" ".join(outcome.failure for outcome in failed))
+        reasons = " ".join(outcome.failure for outcome in failed)
+        raise ProofError(f"The accuracy budget is not kept: {reasons}")

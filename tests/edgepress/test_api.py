@@ -14,6 +14,7 @@ ORDER = (
     "train",
     "export",
     "optimize",
+    "sensitivity",
     "parity",
     "benchmark",
     "bundle",
