@@ -53,8 +53,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_known_method,
         default="minmax",
         metavar="METHOD",
-        help="an activation's INT8 range: minmax (all values), moving-average (the average picture's), percentile "
-        "(all but 1 in 10,000), entropy (least divergence) or mse (least squared error) (default: minmax)",
+        help="an activation's INT8 range: minmax (all values), moving-average (the average picture's), "
+        "percentile (all but 1 in 10,000), entropy (least divergence) or mse (least squared error); "
+        "default: minmax",
     )
     add("--seed", type=seed, default=0, metavar="N", help="of the drawing (default: 0)")
 

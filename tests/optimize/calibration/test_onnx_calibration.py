@@ -241,6 +241,23 @@ def test_pixels_that_are_preprocessed_inside_are_not_clipped() -> None:
     assert tensors_of_onnx(model).clippable == {"conv", "gated", "sigmoid"}
 
 
+@pytest.mark.parametrize("activation", ["Softmax", "Sigmoid"])
+def test_logits_under_probabilities_are_not_clipped(activation: str) -> None:
+    make = helper.make_node
+    model = graph_of(
+        [
+            make("Cast", ["images"], ["float"], to=TensorProto.FLOAT),
+            make("Conv", ["float", "kernel"], ["conv"]),
+            make(activation, ["conv"], ["inner"]),
+            make("Conv", ["inner", "kernel"], ["logits"]),
+            make("Flatten", ["logits"], ["flat"]),
+            make(activation, ["flat"], ["y"]),
+        ],
+        kernel=np.zeros((8, 8, 1, 1), np.float32),
+    )
+    assert tensors_of_onnx(model).clippable == {"conv", "inner"}
+
+
 @pytest.mark.parametrize(("value", "source"), [(0.0, "conv"), (-5.0, "padded")])
 def test_padding_with_0_moves_values(value: float, source: str) -> None:
     make = helper.make_node
