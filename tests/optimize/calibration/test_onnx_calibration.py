@@ -185,6 +185,11 @@ def test_a_picture_that_overflows_is_named(make_onnx: MakeOnnx, pictures: Pictur
         calibrated(make_onnx(), pictures)
 
 
+def test_no_pictures_are_refused(make_onnx: MakeOnnx) -> None:
+    with pytest.raises(InputError, match="got no pictures: wanted at least 1. Name them with --data"):
+        calibrated(make_onnx(), [])
+
+
 def test_a_file_that_is_no_onnx_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.onnx"
     path.write_bytes(b"\xff no model")
