@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from edgepress.errors import ProofError
+from edgepress.errors import InputError, ProofError
 from optimize.calibration.clipping import clipped_range
 from optimize.calibration.histogram import Histogram
 from optimize.calibration.method import CalibrationMethod
@@ -123,11 +123,11 @@ class Observation:
         """Ranges of all activations, and what else was gathered.
 
         Raises:
-            ValueError: There was no picture.
+            InputError: There was no picture.
         """
         whole = self._whole
         if not whole.pictures:
-            raise ValueError("no calibration picture")
+            raise InputError("Calibration got no pictures: wanted at least 1. Name them with --data.")
         whole.histograms = _merged(*(half.histograms for half in self._halves))
         observed = {name: running.seen for name, running in whole.running.items()}
         dead = [name for name, seen in observed.items() if seen.is_dead]

@@ -5,6 +5,7 @@ Python but those of which a histogram is wanted, and memory does not depend on t
 weights are handed to the session as they were read from the file: there is no second model file.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,6 +55,7 @@ _MOVING = frozenset(
 )
 _AFFINE = frozenset({"Add", "Cast", "Concat", "Div", "Mul", "Sub"})
 _CLIPPING = frozenset({"Clip", "Relu"})
+_SCORING = frozenset({"LogSoftmax", "Sigmoid", "Softmax"})
 # The minimum and the maximum of a tensor do not show a NaN in it; its sum does.
 _REDUCTIONS = ("ReduceMin", "ReduceMax", "ReduceSum")
 _OPSET_WITH_AXES_AS_INPUT = 18
@@ -144,6 +146,7 @@ def _operations(graph: "onnx.GraphProto", constants: set[str]) -> Iterator[Opera
             moves=_moves(node, zeros) and inputs[:1] == tuple(node.input[:1]),
             is_affine=node.op_type in _AFFINE,
             clips=node.op_type in _CLIPPING,
+            scores=node.op_type in _SCORING,
         )
 
 
@@ -186,7 +189,7 @@ class _Reduced:
         triples = zip(self._names, numbers[0::3], numbers[1::3], numbers[2::3], strict=True)
         return Seen(
             ranges={
-                name: Range(low, high) if total == total else Range(total, total)  # noqa: PLR0124 – NaN
+                name: Range(math.nan, math.nan) if math.isnan(total) else Range(low, high)
                 for name, low, high, total in triples
             },
             values=dict(zip(self._fetched, found[count : count + fetched], strict=True)),

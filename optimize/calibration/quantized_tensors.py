@@ -14,6 +14,7 @@ class Operation:
         moves: It only selects or moves values of its first input.
         is_affine: It scales, shifts, casts or joins what it reads, and all else that it reads is constant.
         clips: A Relu or the like: what it reads needs no integers of its own, since the two fuse.
+        scores: It turns logits into probabilities.
     """
 
     inputs: tuple[str, ...]
@@ -21,6 +22,7 @@ class Operation:
     moves: bool = False
     is_affine: bool = False
     clips: bool = False
+    scores: bool = False
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,8 @@ class QuantizedTensors:
             - what only a Relu reads;
             - the pictures themselves, before the first layer: the range of pixels is known, each value of it
               is usual, and there is no tail to clip;
-            - the outputs of the graph: the largest logit is the answer, and clipping would make the best
-              classes equal.
+            - the outputs of the graph, logits under probabilities included: the largest logit is the answer,
+              and clipping would make the best classes equal.
     """
 
     source: Mapping[str, str]
@@ -56,6 +58,9 @@ def quantized_tensors(
     source = dict(_sources(operations, inputs))
     pictures, fused = _pictures(operations, inputs), _before_clipping(operations, outputs)
     kept = {source[name] for name in (*pictures, *outputs) if name in source}
+    for operation in operations:
+        if operation.scores and kept.intersection(operation.outputs):
+            kept.update(source[name] for name in operation.inputs)
     clippable = frozenset(name for name in source.values() if name not in kept and name not in fused)
     return QuantizedTensors(source, clippable)
 

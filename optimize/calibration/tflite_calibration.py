@@ -33,6 +33,7 @@ _MOVING = frozenset(
 )
 _AFFINE = frozenset({"ADD", "CAST", "CONCATENATION", "DIV", "MUL", "SUB"})
 _CLIPPING = frozenset({"RELU", "RELU6", "RELU_0_TO_1", "RELU_N1_TO_1"})
+_SCORING = frozenset({"LOGISTIC", "LOG_SOFTMAX", "SOFTMAX"})
 # Weighted operator → which of its inputs is the activation; the weight is the second.
 _WEIGHTED = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 0, "FULLY_CONNECTED": 0, "TRANSPOSE_CONV": 2}
 
@@ -157,6 +158,7 @@ def _operations(model: TfliteModel) -> Iterator[Operation]:
             moves=kind in _MOVING and inputs[:1] == places[:1],
             is_affine=kind in _AFFINE,
             clips=kind in _CLIPPING,
+            scores=kind in _SCORING,
         )
 
 

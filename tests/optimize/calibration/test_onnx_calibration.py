@@ -185,6 +185,11 @@ def test_a_picture_that_overflows_is_named(make_onnx: MakeOnnx, pictures: Pictur
         calibrated(make_onnx(), pictures)
 
 
+def test_no_pictures_are_refused(make_onnx: MakeOnnx) -> None:
+    with pytest.raises(InputError, match="got no pictures: wanted at least 1. Name them with --data"):
+        calibrated(make_onnx(), [])
+
+
 def test_a_file_that_is_no_onnx_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.onnx"
     path.write_bytes(b"\xff no model")
@@ -239,6 +244,23 @@ def test_pixels_that_are_preprocessed_inside_are_not_clipped() -> None:
     )
     # The graph's output is swish, moved.
     assert tensors_of_onnx(model).clippable == {"conv", "gated", "sigmoid"}
+
+
+@pytest.mark.parametrize("activation", ["Softmax", "Sigmoid"])
+def test_logits_under_probabilities_are_not_clipped(activation: str) -> None:
+    make = helper.make_node
+    model = graph_of(
+        [
+            make("Cast", ["images"], ["float"], to=TensorProto.FLOAT),
+            make("Conv", ["float", "kernel"], ["conv"]),
+            make(activation, ["conv"], ["inner"]),
+            make("Conv", ["inner", "kernel"], ["logits"]),
+            make("Flatten", ["logits"], ["flat"]),
+            make(activation, ["flat"], ["y"]),
+        ],
+        kernel=np.zeros((8, 8, 1, 1), np.float32),
+    )
+    assert tensors_of_onnx(model).clippable == {"conv", "inner"}
 
 
 @pytest.mark.parametrize(("value", "source"), [(0.0, "conv"), (-5.0, "padded")])
