@@ -196,6 +196,7 @@ def optimize(
     data: str | Path | None = None,
     samples: int = 64,
     calibration: str = "minmax",
+    improve: Iterable[str] = ("bias-correction",),
     seed: int = 0,
     max_drop: float | None = None,
     strict: bool = False,
@@ -213,6 +214,7 @@ def optimize(
         samples: Number of calibration pictures.
         calibration: How the ranges of activations follow from them: "minmax", "moving-average", "percentile",
             "entropy" or "mse".
+        improve: What is done to the FP32 network before: "equalization", "bias-correction".
         seed: Of the drawing.
         max_drop: Top-1 that INT8 in ONNX may lose against FP32, in percentage points; layers go back to float
             until it does not lose more. None for no such gate.
@@ -237,6 +239,7 @@ def optimize(
     from optimize.accuracy.budget_report import Budget
     from optimize.accuracy.budget_stage import BudgetRequest
     from optimize.calibration import CalibrationMethod
+    from optimize.improvement import Improvement
     from optimize.stage import OptimizeRequest, optimize_folder
 
     budget = None
@@ -251,6 +254,7 @@ def optimize(
         seed=seed,
         budget=budget,
         calibration=_member(CalibrationMethod, calibration),
+        improvements=frozenset(_member(Improvement, name) for name in improve),
     )
     return optimize_folder(request, progress)
 

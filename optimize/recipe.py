@@ -46,6 +46,11 @@ class NumberFormat(str, Enum):
             return Precision.FP32
         return Precision.FP16 if self is NumberFormat.F16 else Precision.INT8
 
+    @property
+    def levels(self) -> float:
+        """What the largest magnitude of a weight is stored as, from the zero point on; for integers only."""
+        return {NumberFormat.I8: 127, NumberFormat.I7: 64, NumberFormat.U8: 127.5}[self]
+
 
 _SIZE_SHARES = {Precision.FP32: 1.0, Precision.FP16: 0.5, Precision.INT8: 0.3}
 

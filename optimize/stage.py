@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgepress.artifact import Artifact, Format
@@ -23,6 +23,8 @@ from optimize.accuracy.budget_stage import (
 )
 from optimize.calibration import CalibrationMethod, CalibrationTable, Sample
 from optimize.calibration.calibrate import calibrated_table
+from optimize.improvement import DEFAULT_IMPROVEMENTS, Improvement
+from optimize.improvement.sources import Sources, sources_of
 from optimize.recipe import Recipe, recipe_named, recipe_of_artifact, recipes_for, require_suits
 from optimize.step import Calibrated, Step, parent_of, requires, run, steps_for, versions
 
@@ -42,6 +44,7 @@ class OptimizeRequest:
         samples: Number of calibration pictures, ≥ 1.
         seed: Of the draw.
         calibration: How ranges follow from the pictures.
+        improvements: What is done to the FP32 network before it is quantized.
         budget: What INT8 may cost in accuracy; None for no such gate.
     """
 
@@ -52,6 +55,7 @@ class OptimizeRequest:
     samples: int = 64
     seed: int = 0
     calibration: CalibrationMethod = CalibrationMethod.MINMAX
+    improvements: frozenset[Improvement] = DEFAULT_IMPROVEMENTS
     budget: BudgetRequest | None = None
 
 
@@ -61,6 +65,15 @@ class _Drawn:
 
     pictures: Dataset
     sample: Sample
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What steps work with."""
+
+    drawn: _Drawn | None
+    sources: Sources
+    progress: Progress
 
 
 def optimize_folder(request: OptimizeRequest, progress: Progress = silent) -> Manifest:
@@ -89,36 +102,45 @@ def _brought_up_to_date(request: OptimizeRequest, progress: Progress) -> Manifes
     manifest = Manifest.load(request.folder)
     steps = _plan(request, manifest)
     drawn = _draw(request, manifest) if any(s.recipe.calibrated_on for s in steps) else None
-    if request.budget is None or drawn is None:
-        require_judged(request.budget, steps)
-        return _made(steps, manifest, drawn, progress)
-    data = request.budget.data or drawn.sample.source
+    with sources_of(manifest, request.improvements) as sources:
+        work = _Work(drawn, sources, progress)
+        if request.budget is None or drawn is None:
+            require_judged(request.budget, steps)
+            return _made(steps, manifest, work)
+        return _judged(request.budget, steps, manifest, drawn.sample, work)
+
+
+def _judged(
+    request: BudgetRequest, steps: tuple[Step, ...], manifest: Manifest, sample: Sample, work: _Work
+) -> Manifest:
+    """The manifest with the artifacts of all steps, those in INT8 within the budget."""
+    data = request.data or sample.source
 
     def calibrated(parent: Artifact) -> Calibrated | None:
         judged = tuple(step for step in steps if is_budgeted(step.recipe))
-        return _calibrated(_calibrate(judged, manifest, drawn, progress), parent)
+        return _calibrated(_calibrate(judged, manifest, work), parent, work)
 
-    outcomes = settled(request.budget, data, steps, manifest, drawn.sample, calibrated, progress)
-    manifest = _made(with_layers(steps, outcomes), manifest, drawn, progress)
+    outcomes = settled(request, data, steps, manifest, sample, calibrated, work.progress)
+    manifest = _made(with_layers(steps, outcomes), manifest, work)
     manifest = with_outcomes(manifest, outcomes)
     require_within_budget(outcomes)
     return manifest
 
 
-def _made(steps: tuple[Step, ...], manifest: Manifest, drawn: _Drawn | None, progress: Progress) -> Manifest:
+def _made(steps: tuple[Step, ...], manifest: Manifest, work: _Work) -> Manifest:
     """The manifest with the artifacts of all steps, those that are current being kept."""
-    sample = drawn.sample if drawn else None
+    sample, progress = work.drawn.sample if work.drawn else None, work.progress
     pending = _pending(steps, manifest, sample)
     if not pending:
         _LOGGER.info("%d artifacts are up to date", len(steps))
         return manifest
     _require_disk(pending, manifest)
-    table = _calibrate(pending, manifest, drawn, progress)
+    table = _calibrate(pending, manifest, work)
     for done, step in enumerate(steps):
         progress("optimize", done, len(steps))
         if step in pending:
             parent = requires(step, manifest)
-            artifact = run(step, manifest, step.key(parent, sample), _calibrated(table, parent))
+            artifact = run(step, manifest, step.key(parent, sample), _calibrated(table, parent, work))
             manifest = _add(manifest, artifact)
             _LOGGER.info(
                 "%s: %.1f MB in %.1f s",
@@ -152,7 +174,7 @@ def _plan(request: OptimizeRequest, manifest: Manifest) -> tuple[Step, ...]:
         recipes = [recipe_named(name) for name in request.recipes]
         for recipe in recipes:
             require_suits(recipe, target)
-    steps = steps_for(recipes, target)
+    steps = steps_for(recipes, target, request.improvements)
     for step in steps:
         versions(step.recipe)
         if recipe_of_artifact(step.recipe.parent) is None:
@@ -203,7 +225,8 @@ def _draw(request: OptimizeRequest, manifest: Manifest) -> _Drawn:
     trained = pool.only(frozenset(model.trained_on))  # they cannot be evaluated any more
     pictures = (trained if len(trained) >= request.samples else pool).sample(request.samples, request.seed)
     sample = Sample.of(pictures, request.seed, model.preprocessing, request.calibration)
-    return _Drawn(pictures, sample)
+    is_equalized = Improvement.EQUALIZATION in request.improvements
+    return _Drawn(pictures, replace(sample, is_equalized=is_equalized))
 
 
 def _pending(steps: Sequence[Step], manifest: Manifest, sample: Sample | None) -> tuple[Step, ...]:
@@ -230,18 +253,18 @@ def _require_disk(pending: Sequence[Step], manifest: Manifest) -> None:
         require_disk(manifest.folder, round(needed), f"Optimizing with {len(pending)} recipes")
 
 
-def _calibrate(
-    pending: Sequence[Step], manifest: Manifest, drawn: _Drawn | None, progress: Progress
-) -> CalibrationTable | None:
+def _calibrate(pending: Sequence[Step], manifest: Manifest, work: _Work) -> CalibrationTable | None:
     """The table with the ranges that the pending steps need; ranges of the same pictures are reused."""
+    drawn = work.drawn
     if drawn is None or not any(step.recipe.calibrated_on for step in pending):
         return None
     ids = dict.fromkeys(s.recipe.calibrated_on for s in pending if s.recipe.calibrated_on)
     wanted = [manifest.get(artifact_id) for artifact_id in ids]
-    return calibrated_table(manifest, drawn.pictures, drawn.sample, wanted, progress)
+    return calibrated_table(manifest, drawn.pictures, drawn.sample, wanted, work.sources, work.progress)
 
 
-def _calibrated(table: CalibrationTable | None, parent: Artifact) -> Calibrated | None:
+def _calibrated(table: CalibrationTable | None, parent: Artifact, work: _Work) -> Calibrated | None:
     if table is None or parent.sha256 not in table.graphs:
         return None
-    return Calibrated(table.graph_of(parent.sha256), table.sample, table.fingerprint)
+    graph, source = table.graph_of(parent.sha256), work.sources.path_of(parent)
+    return Calibrated(graph, table.sample, table.fingerprint, source, work.sources.provenance(parent))

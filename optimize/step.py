@@ -8,7 +8,7 @@ import importlib.metadata
 import logging
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -19,7 +19,7 @@ import edgepress
 from edgepress.artifact import Artifact, Format, Precision, PrecisionShares, Proof, TensorSpec
 from edgepress.digests import remember_sha256
 from edgepress.errors import InputError, MissingRuntimeError, ProofError
-from edgepress.files import sha256_of_json, sha256_of_path, size_bytes
+from edgepress.files import scratch_folder, sha256_of_json, sha256_of_path, size_bytes
 from edgepress.inspection.earned import earned_precision
 from edgepress.inspection.inspection_onnx import inspect_onnx
 from edgepress.inspection.inspection_tflite import inspect_tflite
@@ -32,6 +32,9 @@ from edgepress.target import ComputeCapability, Target
 from optimize.accuracy.promise import require_layers
 from optimize.calibration import GraphCalibration, Ranges, Sample
 from optimize.engine_from_onnx import engine_from_onnx, tensorrt_rtx
+from optimize.improvement import Improvement
+from optimize.improvement.bias_correction import correct_biases
+from optimize.improvement.sources import NETWORK_OF
 from optimize.layer_subset import convolutions_of, is_dense
 from optimize.onnx_fp16_from_fp32 import onnx_fp16_from_fp32
 from optimize.onnx_qdq_from_fp32 import onnx_qdq_from_fp32
@@ -74,12 +77,14 @@ class Step:
         capability: GPU generation of an engine.
         layers: Names of the layers that are quantized, the others being in float; None for all. What is made
             of such an artifact has them, too.
+        improvements: What is done to the FP32 network before it is quantized.
     """
 
     recipe: Recipe
     target: Target
     capability: ComputeCapability | None = None
     layers: frozenset[str] | None = None
+    improvements: frozenset[Improvement] = frozenset()
 
     @property
     def artifact_id(self) -> str:
@@ -115,6 +120,8 @@ class Step:
     def key(self, parent: Artifact, sample: Sample | None) -> str:
         """Hash of everything that the result depends on."""
         chosen = {} if self.layers is None else {"layers": sorted(self.layers)}
+        if self.recipe.calibrated_on:
+            chosen["improvements"] = sorted(self.improvements)
         return sha256_of_json(
             {
                 **chosen,
@@ -135,11 +142,15 @@ class Calibrated:
         graph: Ranges and channel means of the parent.
         sample: The pictures and the method.
         fingerprint: Of the whole table.
+        source: The file that was calibrated: the exported one, or an equalized copy.
+        preparation: What was done to it, for the provenance.
     """
 
     graph: GraphCalibration
     sample: Sample
     fingerprint: str
+    source: Path
+    preparation: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def ranges(self) -> Ranges:
@@ -147,7 +158,9 @@ class Calibrated:
         return self.graph.ranges
 
 
-def steps_for(recipes: Iterable[Recipe], target: Target) -> tuple[Step, ...]:
+def steps_for(
+    recipes: Iterable[Recipe], target: Target, improvements: frozenset[Improvement] = frozenset()
+) -> tuple[Step, ...]:
     """The steps for these recipes and for the recipes of their parents, parents first."""
     wanted: set[str] = set()
     for recipe in recipes:
@@ -162,7 +175,7 @@ def steps_for(recipes: Iterable[Recipe], target: Target) -> tuple[Step, ...]:
         if recipe.format is Format.ENGINE:
             found.extend(Step(recipe, target, capability) for capability in target.capabilities)
         else:
-            found.append(Step(recipe, target))
+            found.append(Step(recipe, target, improvements=improvements))
     return tuple(found)
 
 
@@ -244,6 +257,8 @@ def run(step: Step, manifest: Manifest, key: str, calibrated: Calibrated | None)
     }
     if calibrated is not None and step.recipe.calibrated_on:
         provenance["calibration"] = {"fingerprint": calibrated.fingerprint, **calibrated.sample.to_json()}
+        provenance["improvements"] = sorted(step.improvements)
+        provenance.update(calibrated.preparation)
     return replace(artifact, key=key, provenance=provenance)
 
 
@@ -262,24 +277,39 @@ def apply(step: Step, source: Path, temporary: Path, calibrated: Calibrated | No
     Raises:
         InputError: The recipe needs ranges that are missing, or a layer is unknown.
     """
-    recipe, ranges = step.recipe, calibrated.ranges if calibrated else None
+    recipe = step.recipe
     if step.capability is not None:
         return engine_from_onnx(tensorrt_rtx(), source, temporary, step.capability)
+    if recipe.name == "tflite_wf16_af32":
+        return tflite_fp16_from_fp32(source, temporary)
+    if calibrated is not None:
+        source = calibrated.source
     if recipe.name == "onnx_wf16_af16":
         # A value that a method clips still has to fit into FP16.
         return onnx_fp16_from_fp32(source, temporary, calibrated.graph.observed if calibrated else None)
-    if recipe.name == "tflite_wf16_af32":
-        return tflite_fp16_from_fp32(source, temporary)
-    if ranges is None:
+    if calibrated is None:
         raise InputError(f"Recipe {recipe.name!r} needs calibration pictures. Name them with --data.")
+    layers = step.layers
+    if layers is None and recipe.part is Part.DENSE:
+        layers = convolutions_of(source)
+    if Improvement.BIAS_CORRECTION not in step.improvements:
+        return _quantized(recipe, source, temporary, calibrated.ranges, layers)
+    with scratch_folder(temporary.parent) as scratch:
+        corrected = scratch / source.name
+        with NETWORK_OF[recipe.format](source, corrected) as network:
+            names = correct_biases(network, calibrated.graph.channel_means, recipe.weights.levels, layers)
+        made = _quantized(recipe, corrected, temporary, calibrated.ranges, layers)
+    return {**made, "bias_corrected_layers": list(names)}
+
+
+def _quantized(
+    recipe: Recipe, source: Path, temporary: Path, ranges: Ranges, layers: frozenset[str] | None
+) -> Mapping[str, Any]:
     if recipe.family == "tensorrt":
-        layers = step.layers
-        if layers is None and recipe.part is Part.DENSE:
-            layers = convolutions_of(source)
         return onnx_tensorrt_qdq_from_fp32(source, temporary, ranges, layers=layers, rest=recipe.rest)
     if recipe.format is Format.TFLITE:
         return tflite_int8_from_fp32(recipe, source, temporary, ranges)
-    return onnx_qdq_from_fp32(recipe, source, temporary, ranges, layers=step.layers)
+    return onnx_qdq_from_fp32(recipe, source, temporary, ranges, layers=layers)
 
 
 def _excused(step: Step, made: Mapping[str, Any]) -> dict[str, str]:

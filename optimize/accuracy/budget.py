@@ -152,8 +152,10 @@ class Judge:
     def _ranking(self, recipe: Recipe, candidates: list[Candidate]) -> list[str]:
         dataset = self.pictures.dataset
         few = Pictures(self.pictures.data, dataset.take(range(min(_RANKED_ON, len(dataset)))), None, None)
-        ranges = self.calibrated().ranges
-        found = sensitivities(self.manifest, self.parent, ranges, scheme_of(recipe), few, self.progress)
+        calibrated = self.calibrated()
+        ranges = calibrated.ranges
+        subject = (self.parent, calibrated.source)
+        found = sensitivities(self.manifest, *subject, ranges, scheme_of(recipe), few, self.progress)
         noise = {layer.name: layer.noise for layer in found}
         return ranking([Candidate(c.name, c.macs, c.weight_bytes, noise[c.name]) for c in candidates])
 

@@ -32,6 +32,8 @@ from optimize.accuracy.sensitivity_report import (
     ranked,
 )
 from optimize.calibration import CALIBRATION, CalibrationTable, Ranges
+from optimize.improvement import Improvement
+from optimize.improvement.sources import sources_of
 from optimize.recipe import ONNX_FP32
 
 _LOGGER = logging.getLogger(__name__)
@@ -82,9 +84,11 @@ def measure_sensitivity(request: SensitivityRequest, progress: Progress = silent
             _LOGGER.info("%s is up to date", request.folder / SENSITIVITY)
             return known
         manifest.verify(artifact)
-        layers = sensitivities(
-            manifest, artifact, table.ranges_of(artifact.sha256), TENSORRT, pictures, progress
-        )
+        ranges = table.ranges_of(artifact.sha256)
+        improvements = {Improvement.EQUALIZATION} if table.sample.is_equalized else ()
+        with sources_of(manifest, improvements) as sources:
+            path = sources.path_of(artifact)
+            layers = sensitivities(manifest, artifact, path, ranges, TENSORRT, pictures, progress)
         report = SensitivityReport(
             SCHEMA_VERSION,
             key,
@@ -105,6 +109,7 @@ def measure_sensitivity(request: SensitivityRequest, progress: Progress = silent
 def sensitivities(
     manifest: Manifest,
     artifact: Artifact,
+    path: Path,
     ranges: Ranges,
     scheme: Scheme,
     pictures: Pictures,
@@ -112,10 +117,12 @@ def sensitivities(
 ) -> tuple[LayerSensitivity, ...]:
     """What is lost by each weighted layer of an FP32 ONNX artifact quantized alone, in graph order.
 
+    `path` is the file that `ranges` were taken from: the artifact's own, or an equalized copy.
+
     Raises:
         InputError: See `responses_of`.
     """
-    path, interface = manifest.path_of(artifact), artifact.interface
+    interface = artifact.interface
     inputs = map(interface.filled, pictures.dataset.inputs(manifest.model.preprocessing, interface))
     total = len(pictures.dataset)
     found = responses_of(path, artifact.outputs[0].name, ranges, scheme, inputs, total, progress)

@@ -15,6 +15,7 @@ from optimize.calibration.quantized_tensors import QuantizedTensors
 from optimize.calibration.stability import warn_if_unstable
 from optimize.calibration.table import CALIBRATION, CalibrationTable, GraphCalibration, Origin, Sample
 from optimize.calibration.tflite_calibration import TfliteTensors, calibrate_tflite, tensors_of_tflite
+from optimize.improvement.sources import Sources
 
 _LOGGER = logging.getLogger(__name__)
 _ONNX_PACKAGES = ("onnx", "onnxruntime")
@@ -25,6 +26,7 @@ def calibrated_table(
     drawn: Dataset,
     sample: Sample,
     wanted: Iterable[Artifact],
+    sources: Sources,
     progress: Progress = silent,
 ) -> CalibrationTable:
     """The table that holds these artifacts; what was found out from the same pictures and method is kept.
@@ -34,6 +36,7 @@ def calibrated_table(
         drawn: The pictures.
         sample: Their description, and the method.
         wanted: Exported FP32 artifacts, whole.
+        sources: Their files, equalized if `sample` says so.
         progress: Told "calibrate NAME" after each picture.
 
     Raises:
@@ -48,11 +51,11 @@ def calibrated_table(
         base = _base(manifest) if artifact.format is Format.TFLITE else None
         if base is not None and base.sha256 not in table.graphs:
             manifest.verify(base)
-            table = _with_onnx(table, manifest, base, pictures, progress)
+            table = _with_onnx(table, manifest, base, sources, pictures, progress)
         if artifact.format is Format.ONNX:
-            table = _with_onnx(table, manifest, artifact, pictures, progress)
+            table = _with_onnx(table, manifest, artifact, sources, pictures, progress)
             continue
-        found = _TfliteCalibration(manifest, artifact, pictures, sample, progress).run(base, table)
+        found = _TfliteCalibration(sources, artifact, pictures, sample, progress).run(base, table)
         table = table.with_graph(artifact.sha256, found)
         table.save(manifest.folder)
     return table
@@ -84,11 +87,12 @@ def _with_onnx(
     table: CalibrationTable,
     manifest: Manifest,
     artifact: Artifact,
+    sources: Sources,
     pictures: CalibrationPictures,
     progress: Progress,
 ) -> CalibrationTable:
     inputs = pictures.inputs(artifact.interface)
-    path, method = manifest.path_of(artifact), table.sample.method
+    path, method = sources.path_of(artifact), table.sample.method
     found = calibrate_onnx(path, inputs, pictures.names, method, progress)
     warn_if_unstable(artifact.id, found.stability)
     table = table.with_graph(artifact.sha256, found)
@@ -101,15 +105,15 @@ class _TfliteCalibration:
 
     def __init__(
         self,
-        manifest: Manifest,
+        sources: Sources,
         artifact: Artifact,
         pictures: CalibrationPictures,
         sample: Sample,
         progress: Progress,
     ) -> None:
-        self._manifest = manifest
+        self._sources = sources
         self._artifact = artifact
-        self._path = manifest.path_of(artifact)
+        self._path = sources.path_of(artifact)
         self._pictures = pictures
         self._sample = sample
         self._progress = progress
@@ -122,7 +126,7 @@ class _TfliteCalibration:
             return found
         tensors, exact = tensors_of_tflite(self._path), table.graph_of(base.sha256)
         proven = self._proven(base, tensors, exact)
-        roles = tensors_of_onnx_file(self._manifest.path_of(base))
+        roles = tensors_of_onnx_file(self._sources.path_of(base))
         taken = _taken(proven, tensors.quantized, roles)
         missing = {name for name in tensors.indices if name not in taken}
         missing |= tensors.widths.keys() - proven.channel_means.keys()
@@ -136,7 +140,7 @@ class _TfliteCalibration:
 
     def _proven(self, base: Artifact, tensors: TfliteTensors, exact: GraphCalibration) -> Correspondence:
         onnx_input, tflite_input = self._pictures.proof(base.interface, self._artifact.interface)
-        onnx_path = self._manifest.path_of(base)
+        onnx_path = self._sources.path_of(base)
         return correspondence(onnx_path, onnx_input, self._path, tflite_input, tensors, exact)
 
 

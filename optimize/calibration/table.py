@@ -34,6 +34,7 @@ class Sample:
         pictures: SHA-256 of each picture, in order; evaluation leaves these out.
         preprocessing: From picture to tensor.
         method: From the values of a tensor to its range.
+        is_equalized: Whether the network was equalized before, so that its activations are others.
     """
 
     source: str
@@ -41,6 +42,7 @@ class Sample:
     pictures: tuple[str, ...]
     preprocessing: Preprocessing
     method: CalibrationMethod = CalibrationMethod.MINMAX
+    is_equalized: bool = False
 
     @classmethod
     def of(
@@ -58,6 +60,7 @@ class Sample:
         return {
             "method": self.method.value,
             "parameter": self.method.parameter,
+            "is_equalized": self.is_equalized,
             "source": self.source,
             "seed": self.seed,
             "samples": len(self.pictures),
@@ -68,16 +71,19 @@ class Sample:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Sample":
         """The inverse of `to_json`."""
-        preprocessing, method = (
+        return cls(
+            value["source"],
+            value["seed"],
+            tuple(value["pictures"]),
             Preprocessing.from_json(value["preprocessing"]),
             CalibrationMethod(value["method"]),
+            bool(value["is_equalized"]),
         )
-        return cls(value["source"], value["seed"], tuple(value["pictures"]), preprocessing, method)
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the pictures' content and order, of the preprocessing and of the method."""
-        method = [self.method.value, self.method.parameter]
+        """SHA-256 of the pictures' content and order, of preprocessing, method and equalization."""
+        method = [self.method.value, self.method.parameter, self.is_equalized]
         return sha256_of_json([*method, list(self.pictures), self.preprocessing.to_json()])
 
 

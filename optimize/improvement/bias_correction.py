@@ -5,6 +5,7 @@ M. Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Co
 per input channel. The padding makes E[x] smaller at the border; that is neglected, as in the paper.
 """
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -18,7 +19,9 @@ _CHUNK = 256  # output channels at a time: the rounded copy of a dense layer sta
 ChannelMeans = Mapping[str, NDArray[np.float32]]
 
 
-def correct_biases(network: Network, means: ChannelMeans, levels: int) -> tuple[str, ...]:
+def correct_biases(
+    network: Network, means: ChannelMeans, levels: float, layers: frozenset[str] | None = None
+) -> tuple[str, ...]:
     """Subtract from each bias the mean error that rounding the layer's weights will cause, in place.
 
     Args:
@@ -26,6 +29,7 @@ def correct_biases(network: Network, means: ChannelMeans, levels: int) -> tuple[
         means: Mean of each input channel (or feature, for a dense layer) of each layer's activation input, by
             the input's name.
         levels: The largest stored weight: 127 for 8 bits, 64 for ONNX Runtime's reduced range.
+        layers: Names of those that will be quantized; None for all.
 
     Returns:
         Names of the corrected layers. One without a bias, or whose input has no means, stays as it is.
@@ -33,14 +37,14 @@ def correct_biases(network: Network, means: ChannelMeans, levels: int) -> tuple[
     corrected = []
     for name, layer in network.layers.items():
         mean = means.get(layer.reads)
-        if layer.bias is None or mean is None:
+        if layer.bias is None or mean is None or (layers is not None and name not in layers):
             continue
         layer.bias[...] -= mean_error(layer, mean, levels)
         corrected.append(name)
     return tuple(corrected)
 
 
-def mean_error(layer: Layer, mean: NDArray[np.float32], levels: int) -> Array:
+def mean_error(layer: Layer, mean: NDArray[np.float32], levels: float) -> Array:
     """(outputs,) float32: mean error of a layer's output when its weights are rounded per output channel.
 
     Args:
@@ -73,9 +77,11 @@ def _by_position(mean: NDArray[np.float64], layer: Layer) -> NDArray[np.float64]
     return mean.reshape(groups, inputs, positions)
 
 
-def rounded(kernel: Array, levels: int) -> Array:
+def rounded(kernel: Array, levels: float) -> Array:
     """The values that 8-bit weights stand for, symmetric, with a scale per output channel."""
     largest = np.maximum(kernel.max(axis=(2, 3)), -kernel.min(axis=(2, 3)))
     scales = np.maximum(largest / np.float32(levels), np.float32(_SMALLEST_SCALE)).astype(np.float32)
     shaped = scales[:, :, np.newaxis, np.newaxis]
-    return np.asarray(np.rint(kernel / shaped).clip(-levels, levels) * shaped, np.float32)
+    return np.asarray(
+        np.rint(kernel / shaped).clip(-math.ceil(levels), math.floor(levels)) * shaped, np.float32
+    )

@@ -8,3 +8,7 @@ class Improvement(str, Enum):
 
     EQUALIZATION = "equalization"  # of the channels between neighbouring layers, see equalization.py
     BIAS_CORRECTION = "bias-correction"  # for what rounding does to the mean, see bias_correction.py
+
+
+DEFAULT_IMPROVEMENTS = frozenset({Improvement.BIAS_CORRECTION})
+"""What helps with scales per output channel; docs/accuracy.md has the gains."""

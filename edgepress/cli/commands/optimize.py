@@ -1,6 +1,7 @@
 """`edgepress optimize`."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,9 @@ from edgepress.target import HOST
 if TYPE_CHECKING:
     from optimize.accuracy.budget_report import Budget
     from optimize.accuracy.budget_stage import BudgetRequest
+    from optimize.improvement import Improvement
+
+_DEFAULT_IMPROVEMENT, _NO_IMPROVEMENT = "bias-correction", "none"
 
 
 def _known_recipe(text: str) -> str:
@@ -31,6 +35,28 @@ def _known_method(text: str) -> str:
     if text not in known:
         raise unknown_choice("calibration method", text, known)
     return text
+
+
+def _known_improvement(text: str) -> str:
+    """The name of an improvement that exists, or "none"."""
+    from optimize.improvement import Improvement
+
+    known = [*(improvement.value for improvement in Improvement), _NO_IMPROVEMENT]
+    if text not in known:
+        raise unknown_choice("improvement", text, known)
+    return text
+
+
+def _improvements(names: Sequence[str]) -> "frozenset[Improvement]":
+    from optimize.improvement import Improvement
+
+    if _NO_IMPROVEMENT in names:
+        if len(names) > 1:
+            raise InputError(
+                f"--improve {' '.join(names)}: {_NO_IMPROVEMENT} goes with nothing else. Leave one out."
+            )
+        return frozenset()
+    return frozenset(map(Improvement, names))
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,6 +88,15 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "percentile (all but 1 in 10,000), entropy (least divergence) or mse (least squared error) "
         "(default: minmax)",
     )
+    add(
+        "--improve",
+        type=_known_improvement,
+        nargs="+",
+        default=[_DEFAULT_IMPROVEMENT],
+        metavar="NAME",
+        help="done to the FP32 network before it is quantized: bias-correction, equalization, or none "
+        f"(default: {_DEFAULT_IMPROVEMENT})",
+    )
     add("--seed", type=seed, default=0, metavar="N", help="of the drawing (default: 0)")
     add(
         "--max-drop",
@@ -92,6 +127,7 @@ def _run(arguments: argparse.Namespace, progress: Progress) -> Outcome:
         samples=arguments.samples,
         seed=arguments.seed,
         calibration=CalibrationMethod(arguments.calibration),
+        improvements=_improvements(arguments.improve),
         budget=_budget(arguments),
     )
     outcome = artifact_outcome(optimize_folder(request, progress))

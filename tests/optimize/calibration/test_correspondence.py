@@ -31,6 +31,7 @@ from optimize.calibration.calibrate import calibrated_table
 from optimize.calibration.correspondence import TOLERANCE, relative_difference
 from optimize.calibration.onnx_calibration import calibrate_onnx
 from optimize.calibration.tflite_calibration import calibrate_tflite, ranges_of_tflite, tensors_of_tflite
+from optimize.improvement.sources import exported_sources
 
 CopyOf = Callable[[Path], Path]
 COUNT = 6
@@ -50,7 +51,9 @@ def table_for(
     manifest: Manifest, drawn: Dataset, *ids: str, method: CalibrationMethod = CalibrationMethod.PERCENTILE
 ) -> CalibrationTable:
     sample = Sample.of(drawn, 1, manifest.model.preprocessing, method)
-    return calibrated_table(manifest, drawn, sample, [manifest.get(name) for name in ids])
+    return calibrated_table(
+        manifest, drawn, sample, [manifest.get(name) for name in ids], exported_sources(manifest)
+    )
 
 
 def of(table: CalibrationTable, manifest: Manifest, artifact_id: str) -> GraphCalibration:
@@ -239,12 +242,14 @@ from edgepress.dataset import open_data
 from edgepress.manifest import Manifest
 from optimize.calibration import CalibrationMethod, Sample
 from optimize.calibration.calibrate import calibrated_table
+from optimize.improvement.sources import exported_sources
 
 folder, count = Path(sys.argv[1]), int(sys.argv[2])
 manifest = Manifest.load(folder)
 drawn = open_data("digits").calibration.sample(count, 0)
 sample = Sample.of(drawn, 0, manifest.model.preprocessing, CalibrationMethod(sys.argv[3]))
-calibrated_table(manifest, drawn, sample, [manifest.get("onnx-fp32"), manifest.get("tflite-fp32")])
+wanted = [manifest.get("onnx-fp32"), manifest.get("tflite-fp32")]
+calibrated_table(manifest, drawn, sample, wanted, exported_sources(manifest))
 status = Path("/proc/self/status").read_text()
 print(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
 """

@@ -16,6 +16,7 @@ from edgepress.files import sha256_of_file
 from edgepress.manifest import Manifest
 from edgepress.runners import litert_runner, onnxruntime_runner
 from optimize.calibration import CalibrationMethod, CalibrationTable, Range
+from optimize.recipe import recipe_named
 from optimize.stage import OptimizeRequest, optimize_folder
 from optimize.tflite_int8_from_fp32 import tflite_int8_from_fp32
 
@@ -104,6 +105,6 @@ def test_tflite_of_a_tensor_that_is_always_0_is_made(digits_optimized: Path, tmp
     source = manifest.get("tflite-fp32")
     ranges = {**table.ranges_of(source.sha256), "block3_conv1": Range(0, 0).quantizable()}
     path = tmp_path / "int8.tflite"
-    tflite_int8_from_fp32(manifest.path_of(source), path, ranges)
+    tflite_int8_from_fp32(recipe_named("tflite_static_wi8_ai8"), manifest.path_of(source), path, ranges)
     with litert_runner.on_cpu(path, 0) as runner:
         assert np.all(np.isfinite(runner.infer(np.zeros((1, 32, 32, 3), np.float32))))

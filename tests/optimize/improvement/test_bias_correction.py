@@ -64,11 +64,11 @@ def test_a_layer_without_bias_or_means_is_named_by_its_absence() -> None:
 
 
 @pytest.mark.parametrize(
-    ("recipe", "levels"),
-    [("onnx_static_wi8_au8", 127), ("onnx_static_wi7_au8", 64), ("tensorrt_static_wi8_ai8", 127)],
+    "recipe",
+    ["onnx_static_wi8_au8", "onnx_static_wi7_au8", "onnx_static_wu8_au8", "tensorrt_static_wi8_ai8"],
 )
 def test_weights_are_rounded_as_in_the_onnx_file(
-    make_onnx: MakeOnnx, pictures: list[np.ndarray], tmp_path: Path, recipe: str, levels: int
+    make_onnx: MakeOnnx, pictures: list[np.ndarray], tmp_path: Path, recipe: str
 ) -> None:
     source, made = make_onnx(), tmp_path / "int8.onnx"
     ranges = ranges_of_onnx(source, pictures, len(pictures))
@@ -82,12 +82,15 @@ def test_weights_are_rounded_as_in_the_onnx_file(
     with onnx_network(source, tmp_path / "copy.onnx") as network:
         for kernel in ("conv1_kernel", "conv2_kernel", "dense_kernel"):
             node = next(n for n in dequantized if n.input[0].startswith(kernel))
-            stored, scales = tensors[node.input[0]], tensors[node.input[1]]
+            stored, scales = tensors[node.input[0]].astype(np.float32), tensors[node.input[1]]
+            if tensors[node.input[2]].dtype == np.uint8:
+                assert np.all(tensors[node.input[2]] == 128)
+                stored -= 128
             axis = 1 if kernel == "dense_kernel" else 0
             shape = [-1 if i == axis else 1 for i in range(stored.ndim)]
-            found = stored.astype(np.float32) * scales.reshape(shape)
+            found = stored * scales.reshape(shape)
             layer = network.layers[kernel.removesuffix("_kernel")]
-            expected = rounded(layer.kernel, levels)[0]
+            expected = rounded(layer.kernel, recipe_named(recipe).weights.levels)[0]
             found = found.T[..., np.newaxis] if axis else found.reshape(expected.shape)
             assert found == pytest.approx(expected, rel=1e-6), kernel
 
