@@ -16,9 +16,9 @@ from edgepress.machine import usable_cores
 from edgepress.metrics import grouped_ci95, resampled_medians
 
 _RESTARTS = 3
-_PAIRS = 10
+_PAIRS = 8
 _WARM_UP_MS = 1000
-_BLOCK_MS = 600
+_BLOCK_MS = 500
 _ENVIRONMENT = {"TF_CPP_MIN_LOG_LEVEL": "3"}
 
 _LOOP = """

@@ -27,6 +27,7 @@ from optimize.calibration import (
     Sample,
     calibrate,
 )
+from optimize.calibration import correspondence as correspondence_module
 from optimize.calibration.calibrate import calibrated_table
 from optimize.calibration.correspondence import TOLERANCE, relative_difference
 from optimize.calibration.onnx_calibration import calibrate_onnx
@@ -160,6 +161,22 @@ def test_swapped_channels_are_no_counterpart(exported: Manifest, drawn: Dataset)
     assert found.ranges["block1_conv1"] == own["block1_conv1"]
 
 
+def test_what_is_0_on_the_proving_picture_is_measured(
+    exported: Manifest, drawn: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = correspondence_module._onnx_values
+
+    def dead(path: Path, picture: NDArray[np.float32], names: list[str]) -> dict[str, NDArray[np.float32]]:
+        found = dict(real(path, picture, names))
+        return {**found, "fc1": np.zeros_like(found["fc1"])}
+
+    monkeypatch.setattr(correspondence_module, "_onnx_values", dead)
+    found = of(table_for(exported, drawn, "tflite-fp32"), exported, "tflite-fp32")
+    assert found.origin is not None
+    assert found.origin.measured == ("fc1",)
+    assert found.channel_means["fc1"].shape == (128,)
+
+
 def test_a_tflite_file_alone_is_calibrated_on_itself(exported: Manifest, drawn: Dataset) -> None:
     alone = exported.without(exported.get("onnx-fp32").path)
     alone.save()
@@ -231,7 +248,7 @@ def test_relative_difference_is_one_of_the_spread() -> None:
     exact = np.array([[-1, 0, 3]], np.float32)
     assert relative_difference(exact, exact + np.float32(0.5)) == 0.125
     zeros = np.zeros((1, 3), np.float32)
-    assert relative_difference(zeros, zeros) == 0
+    assert relative_difference(zeros, zeros) == np.inf  # proves nothing
     assert relative_difference(zeros, exact) == np.inf
 
 
