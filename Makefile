@@ -29,7 +29,7 @@ RUN     = $(EDGEPRESS) run '$(JOB)' $(FULL) $(foreach pair,$(SET),--set '$(pair)
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
-.PHONY: all setup preflight export optimize parity benchmark bundle report docs performance doctor test check clean help
+.PHONY: all setup preflight export optimize parity benchmark bundle report docs performance accuracy doctor test check clean help
 
 all: setup ## everything that JOB says: export, optimize, parity, benchmark with its report (the default)
 	@$(RUN)
@@ -71,6 +71,9 @@ docs: setup ## the documentation site in out/site, and the pages that are made f
 
 performance: setup ## measure what export costs, and write docs/performance.md anew (about ten minutes)
 	@$(BIN)/python -m tests.performance.performance_page docs
+
+accuracy: setup ## measure what quantizing loses on EDGEPRESS_REFERENCE, and write docs/accuracy.md anew (about an hour)
+	@$(BIN)/python -m tests.performance.accuracy_page docs
 
 doctor: setup ## what this machine can run, and what is missing for the rest
 	@$(EDGEPRESS) doctor

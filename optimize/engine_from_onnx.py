@@ -34,7 +34,7 @@ def tensorrt_rtx() -> ModuleType:
 def engine_from_onnx(
     trt: ModuleType, source: Path, destination: Path, capability: ComputeCapability
 ) -> Mapping[str, Any]:
-    """Build an engine for one GPU generation and batch 1.
+    """Build an engine for one GPU generation, and for the batch that the graph fixes, or 1.
 
     Args:
         trt: `tensorrt_rtx`.
@@ -65,7 +65,8 @@ def engine_from_onnx(
             f"{_tail(log.messages)}. Leave this recipe out for this GPU."
         )
     destination.write_bytes(plan)
-    return {"builder": f"{trt.__name__} {trt.__version__}", "capability": capability.value, "batch": 1}
+    batch = _shape(network.get_input(0))[0]
+    return {"builder": f"{trt.__name__} {trt.__version__}", "capability": capability.value, "batch": batch}
 
 
 def _config(trt: ModuleType, builder: Any, network: Any, capability: ComputeCapability) -> Any:
@@ -76,10 +77,15 @@ def _config(trt: ModuleType, builder: Any, network: Any, capability: ComputeCapa
     profile = builder.create_optimization_profile()
     for i in range(network.num_inputs):
         tensor = network.get_input(i)
-        shape = [1, *tuple(tensor.shape)[1:]]
-        profile.set_shape(tensor.name, shape, shape, shape)
+        profile.set_shape(tensor.name, *[_shape(tensor)] * 3)
     config.add_optimization_profile(profile)
     return config
+
+
+def _shape(tensor: Any) -> list[int]:
+    """An input's shape, with 1 for an open batch."""
+    batch, *rest = tensor.shape
+    return [max(1, batch), *rest]
 
 
 def _log_for(trt: ModuleType) -> Any:

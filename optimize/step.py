@@ -388,11 +388,12 @@ def _infer_engine(
     else:
         everything = {"int8": 0.0, "fp16": 0.0, "fp32": 1.0}  # an exported parent is FP32 throughout
         shares = PrecisionShares(everything, everything, 0, 0, Proof.INFERRED)
-    return _for_batch_1(parent.inputs), _for_batch_1(parent.outputs), shares
+    return _with_batch(parent.inputs), _with_batch(parent.outputs), shares
 
 
-def _for_batch_1(specs: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
-    return tuple(replace(spec, shape=(1, *spec.shape[1:])) for spec in specs)
+def _with_batch(specs: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
+    """The signature of an engine: an open batch has become 1."""
+    return tuple(replace(spec, shape=(spec.shape[0] or 1, *spec.shape[1:])) for spec in specs)
 
 
 def _require_signature(recipe: Recipe, parent: Artifact, inspection: Inspection) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from edgepress.errors import MissingRuntimeError, ProofError
@@ -43,6 +44,18 @@ def test_engine_from_onnx_builds_without_a_gpu(
     assert plan.stat().st_size > 5000
     assert made["capability"] == capability.value
     assert made["batch"] == 1
+
+
+@needs_builder
+def test_engine_from_onnx_takes_a_batch_that_the_graph_fixes(make_onnx: MakeOnnx, tmp_path: Path) -> None:
+    model = onnx.load(make_onnx())
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 2
+    onnx.save(model, tmp_path / "two.onnx")
+    made = engine_from_onnx(
+        tensorrt_rtx(), tmp_path / "two.onnx", tmp_path / "x.plan", ComputeCapability.SM86
+    )
+    assert made["batch"] == 2
 
 
 @needs_builder

@@ -18,26 +18,22 @@ class Reader(q.CalibrationDataReader):
         file = next(self.files, None)
         return None if file is None else {"images": numpy.load(file)}
 q.quantize_static(
-    sys.argv[1], sys.argv[3], Reader(), per_channel=True, reduce_range=REDUCED,
-    activation_type=q.QuantType.ACTIVATIONS, weight_type=q.QuantType.QInt8,
+    sys.argv[1], sys.argv[3], Reader(), per_channel=True,
+    activation_type=q.QuantType.QUInt8, weight_type=q.QuantType.QInt8,
     calibrate_method=q.CalibrationMethod.METHOD,
 )
 """
 
 
-def _static(method: str, activations: str, *, reduced: bool) -> str:
-    return (
-        _STATIC.replace("METHOD", method).replace("ACTIVATIONS", activations).replace("REDUCED", str(reduced))
-    )
+def _static(method: str) -> str:
+    return _STATIC.replace("METHOD", method)
 
 
 class Peer(Enum):
     """The code gets the FP32 ONNX file, a folder of one input (1, h, w, 3) a .npy, and the file to write."""
 
-    STATIC_S8S8_MINMAX = _static("MinMax", "QInt8", reduced=False)
-    STATIC_U8S8_MINMAX = _static("MinMax", "QUInt8", reduced=False)
-    STATIC_U8S7_MINMAX = _static("MinMax", "QUInt8", reduced=True)
-    STATIC_U8S8_ENTROPY = _static("Entropy", "QUInt8", reduced=False)
+    STATIC_U8S8_MINMAX = _static("MinMax")
+    STATIC_U8S8_ENTROPY = _static("Entropy")
     NNCF = """
 import sys, pathlib, numpy, openvino, nncf
 files = sorted(pathlib.Path(sys.argv[2]).glob("*.npy"))
@@ -50,9 +46,7 @@ openvino.save_model(quantized, sys.argv[3], compress_to_fp16=False)
     def title(self) -> str:
         """As the tables call it."""
         return {
-            Peer.STATIC_S8S8_MINMAX: "`quantize_static`, its default S8S8, per channel, min-max",
             Peer.STATIC_U8S8_MINMAX: "`quantize_static`, U8S8, per channel, min-max",
-            Peer.STATIC_U8S7_MINMAX: "`quantize_static`, U8S8 with `reduce_range`, per channel, min-max",
             Peer.STATIC_U8S8_ENTROPY: "`quantize_static`, U8S8, per channel, entropy",
             Peer.NNCF: "NNCF (OpenVINO), its defaults",
         }[self]

@@ -61,19 +61,16 @@ def test_onnx_beside_from_keras_at_37_million_parameters(tmp_path: Path) -> None
     assert theirs.peak_bytes > 5 * ours.peak_bytes
 
 
-@pytest.mark.parametrize(
-    ("form", "peak_gb"), [(Form.ONNX, 2.5), (Form.TFLITE, 2.5), (Form.ALL, 3.0)], ids=str
-)
-def test_full_size_stays_within_its_memory(form: Form, peak_gb: float, tmp_path: Path) -> None:
-    cost = export_cost("vgg16", form, tmp_path, "--weights", "random")
-    _said(str(form), cost)
-    assert cost.peak_bytes < peak_gb * GB
-    assert len(json.loads((tmp_path / "out/manifest.json").read_text())["artifacts"]) == len(form.value)
+def test_full_size_in_all_formats_stays_within_the_memory_of_a_single_one(tmp_path: Path) -> None:
+    cost = export_cost("vgg16", Form.ALL, tmp_path, "--weights", "random")
+    _said(str(Form.ALL), cost)
+    assert cost.peak_bytes < 2.5 * GB
+    assert len(json.loads((tmp_path / "out/manifest.json").read_text())["artifacts"]) == len(Form.ALL.value)
 
 
 def test_memory_grows_by_at_most_three_bytes_for_a_byte_of_weights(tmp_path: Path) -> None:
     points = []
-    for architecture in (scaled(0.25), scaled(0.5), scaled(1), VGG19):
+    for architecture in (scaled(0.25), scaled(0.5), VGG19):
         model = saved(architecture, tmp_path)
         cost = export_cost(model.path, Form.ALL, tmp_path, "--preprocess", "caffe")
         _said(f"{architecture.name} ({architecture.parameters / 1e6:.1f} M)", cost)

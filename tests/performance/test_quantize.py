@@ -19,7 +19,7 @@ from tests.performance.whole_process import Cost, cost_of
 
 pytestmark = [pytest.mark.serial, pytest.mark.slow]
 
-SAMPLES = 64
+SAMPLES = 32
 GB = 1e9
 
 
