@@ -97,7 +97,7 @@ class Bench:
         return cost_of(("-m", "edgepress.cli", *arguments), self.scratch)
 
     @cache  # noqa: B019  # one bench a process
-    def inputs(self, count: int = SAMPLES) -> Path:
+    def inputs(self, count: int) -> Path:
         """The first calibration pictures that `optimize` draws, one input a file."""
         folder = self.scratch / f"inputs-{count}"
         folder.mkdir()
@@ -218,7 +218,7 @@ def _settings_row(bench: Bench, title: str, *options: str) -> str:
 
 
 def _formats(bench: Bench) -> Iterator[str]:
-    inputs = next(bench.inputs().glob("*.npy"))
+    inputs = next(bench.inputs(SAMPLES).glob("*.npy"))
     yield f"## Formats on this instruction set, {host_isa().value} (judged on {_FEW} photos)"
     yield ""
     yield "| format | for | agreement | SNR | latency |"
@@ -239,7 +239,7 @@ def _formats(bench: Bench) -> Iterator[str]:
 def _peers(bench: Bench) -> Iterator[str]:
     manifest, _ = bench.optimized(tuple(_INT8.values()))
     onnx = manifest.path_of(manifest.get("onnx-static_wi8_au8"))
-    inputs = next(bench.inputs().glob("*.npy"))
+    inputs = next(bench.inputs(SAMPLES).glob("*.npy"))
     yield "## Beside other tools"
     yield ""
     yield (
