@@ -11,4 +11,4 @@ class Improvement(str, Enum):
 
 
 DEFAULT_IMPROVEMENTS = frozenset({Improvement.BIAS_CORRECTION})
-"""What helps with scales per output channel; docs/accuracy.md has the gains."""
+"""What helps with scales per output channel; docs/quantization.md has the gains."""
