@@ -1,5 +1,6 @@
 """Keras, SavedModel, ONNX and TFLite give the same logits, and what would go wrong is seen."""
 
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -100,21 +101,13 @@ def test_formats_agree_on_digits_and_photos_when_vgg16_digits(
 
 
 @pytest.mark.slow
-def test_formats_agree_on_photos_of_many_classes_when_full_vgg16(
-    vgg16_folder: Path, photos_folder: Path
-) -> None:
+def test_formats_agree_on_photos_when_full_vgg16(vgg16_folder: Path, sample_photos: Path) -> None:
+    """On photos of many classes where EDGEPRESS_PHOTOS names some."""
     network = _linear(build(VGG16, Style.SEQUENTIAL))
     draw_random(network, seed=0)
-    photos = open_data(str(photos_folder)).evaluation.sample(12, seed=0)
+    folder = os.environ.get("EDGEPRESS_PHOTOS") or str(sample_photos)
+    photos = open_data(folder).evaluation.sample(12, seed=0)
     images = np.concatenate(list(photos.inputs(Manifest.load(vgg16_folder).model.preprocessing)))
-    _require_all(vgg16_folder, lambda x: np.asarray(network(x, training=False)), images)
-
-
-@pytest.mark.slow
-def test_formats_agree_on_photos_when_full_vgg16(vgg16_folder: Path, sample_photos: Path) -> None:
-    network = _linear(build(VGG16, Style.FUNCTIONAL))
-    draw_random(network, seed=0)
-    images = _photos(sample_photos, Manifest.load(vgg16_folder).model.preprocessing)[::3]
     _require_all(vgg16_folder, lambda x: np.asarray(network(x, training=False)), images)
 
 
