@@ -7,7 +7,11 @@ import dataclasses
 import types
 from collections.abc import Mapping
 from enum import Enum
+from pathlib import Path
 from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+from edgepress.errors import InputError
+from edgepress.files import read_json
 
 Record = TypeVar("Record")
 
@@ -45,6 +49,29 @@ def from_json(kind: type[Record], value: Any) -> Record:
         odd = ", ".join(sorted(set(value) ^ set(hints)))
         raise ValueError(f"{kind.__name__}: missing or unknown fields: {odd}")
     return kind(**{name: _read(hints[name], value[name], f"{kind.__name__}.{name}") for name in hints})
+
+
+def read_record(path: Path, kind: type[Record], what: str, version: int, remedy: str) -> Record:
+    """Read a dataclass that has a `schema_version` from a JSON file.
+
+    Args:
+        path: Of the file.
+        kind: The dataclass.
+        what: What the file is called in messages, e.g. "parity report".
+        version: That this edgepress reads.
+        remedy: What to do where it cannot be read: a sentence.
+
+    Raises:
+        InputError: There is none, or it is of another schema version or damaged.
+    """
+    value = read_json(path, what)
+    found = value.get("schema_version") if isinstance(value, dict) else None
+    if found != version:
+        raise InputError(f"{path} has schema version {found}, wanted {version}. {remedy}")
+    try:
+        return from_json(kind, value)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} is damaged ({error!r}). {remedy}") from error
 
 
 def _read(hint: Any, value: Any, where: str) -> Any:

@@ -249,6 +249,9 @@ def _require_disk(pending: Sequence[Step], manifest: Manifest) -> None:
     for step in pending:
         root = manifest.get(_exported_root(step.recipe))
         needed += root.size_bytes * step.recipe.size_share
+    improved = {step.recipe.calibrated_on for step in pending if step.improvements}
+    copies = (manifest.get(artifact_id).size_bytes for artifact_id in improved if artifact_id)
+    needed += max(copies, default=0)
     if pending:
         require_disk(manifest.folder, round(needed), f"Optimizing with {len(pending)} recipes")
 
@@ -256,9 +259,9 @@ def _require_disk(pending: Sequence[Step], manifest: Manifest) -> None:
 def _calibrate(pending: Sequence[Step], manifest: Manifest, work: _Work) -> CalibrationTable | None:
     """The table with the ranges that the pending steps need; ranges of the same pictures are reused."""
     drawn = work.drawn
-    if drawn is None or not any(step.recipe.calibrated_on for step in pending):
+    ids = dict.fromkeys(s.recipe.calibrated_on or s.parent_id for s in pending if s.recipe.reads_ranges)
+    if drawn is None or not ids:
         return None
-    ids = dict.fromkeys(s.recipe.calibrated_on for s in pending if s.recipe.calibrated_on)
     wanted = [manifest.get(artifact_id) for artifact_id in ids]
     return calibrated_table(manifest, drawn.pictures, drawn.sample, wanted, work.sources, work.progress)
 

@@ -282,24 +282,39 @@ def apply(step: Step, source: Path, temporary: Path, calibrated: Calibrated | No
         return engine_from_onnx(tensorrt_rtx(), source, temporary, step.capability)
     if recipe.name == "tflite_wf16_af32":
         return tflite_fp16_from_fp32(source, temporary)
-    if calibrated is not None:
-        source = calibrated.source
     if recipe.name == "onnx_wf16_af16":
-        # A value that a method clips still has to fit into FP16.
-        return onnx_fp16_from_fp32(source, temporary, calibrated.graph.observed if calibrated else None)
+        return _halved(recipe, source, temporary, calibrated)
     if calibrated is None:
         raise InputError(f"Recipe {recipe.name!r} needs calibration pictures. Name them with --data.")
     layers = step.layers
     if layers is None and recipe.part is Part.DENSE:
-        layers = convolutions_of(source)
+        layers = convolutions_of(calibrated.source)
     if Improvement.BIAS_CORRECTION not in step.improvements:
-        return _quantized(recipe, source, temporary, calibrated.ranges, layers)
+        return _quantized(recipe, calibrated.source, temporary, calibrated.ranges, layers)
     with scratch_folder(temporary.parent) as scratch:
-        corrected = scratch / source.name
-        with NETWORK_OF[recipe.format](source, corrected) as network:
+        corrected = scratch / calibrated.source.name
+        with NETWORK_OF[recipe.format](calibrated.source, corrected) as network:
             names = correct_biases(network, calibrated.graph.channel_means, recipe.weights.levels, layers)
+            left = network.layers.keys() & (layers or network.layers.keys()) - set(names)
+        if left:
+            _LOGGER.info("%s: no bias to correct: %s", step.artifact_id, ", ".join(sorted(left)))
         made = _quantized(recipe, corrected, temporary, calibrated.ranges, layers)
     return {**made, "bias_corrected_layers": list(names)}
+
+
+def _halved(
+    recipe: Recipe, source: Path, temporary: Path, calibrated: Calibrated | None
+) -> Mapping[str, Any]:
+    if calibrated is None:
+        _LOGGER.warning(
+            "%s: nothing was calibrated, so no activation is held against FP16's 65,504. Ask for an INT8 "
+            "recipe with it.",
+            recipe.name,
+        )
+        return onnx_fp16_from_fp32(source, temporary, None)
+    # A value that a method clips still has to fit into FP16.
+    made = onnx_fp16_from_fp32(calibrated.source, temporary, calibrated.graph.observed)
+    return {**made, **calibrated.preparation}
 
 
 def _quantized(

@@ -27,7 +27,13 @@ GROUPS = (
     ),
     Group(
         "Files and folders",
-        ("edgepress/files.py", "edgepress/manifest.py", "edgepress/lock.py", "edgepress/digests.py"),
+        (
+            "edgepress/files.py",
+            "edgepress/record.py",
+            "edgepress/manifest.py",
+            "edgepress/lock.py",
+            "edgepress/digests.py",
+        ),
         "The disk is full, a folder cannot be written to, or a file is not what the manifest says: it was changed or "
         "removed by hand. What was there stays as it was. Running the same command again makes what is missing.",
     ),

@@ -5,12 +5,11 @@ from enum import Enum
 from pathlib import Path
 
 from edgepress.artifact import Precision
-from edgepress.errors import InputError
-from edgepress.files import read_json, write_json
+from edgepress.files import write_json
 from edgepress.parity.budget import Budget, Hop
 from edgepress.parity.distance import Distance
 from edgepress.parity.layers import LayerFinding
-from edgepress.record import from_json, to_json
+from edgepress.record import read_record, to_json
 
 PARITY = "parity.json"
 SCHEMA_VERSION = 1
@@ -100,17 +99,5 @@ class ParityReport:
         Raises:
             InputError: There is none, or it is of another schema version or damaged.
         """
-        path = folder / PARITY
-        value = read_json(path, "parity report")
-        version = value.get("schema_version") if isinstance(value, dict) else None
-        if version != SCHEMA_VERSION:
-            raise InputError(
-                f"{path} has schema version {version}, wanted {SCHEMA_VERSION}. "
-                f"Make it anew: edgepress parity {folder}"
-            )
-        try:
-            return from_json(cls, value)
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(
-                f"{path} is damaged ({error!r}). Make it anew: edgepress parity {folder}"
-            ) from error
+        remedy = f"Make it anew: edgepress parity {folder}"
+        return read_record(folder / PARITY, cls, "parity report", SCHEMA_VERSION, remedy)

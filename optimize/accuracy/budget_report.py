@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from edgepress.errors import InputError
-from edgepress.files import read_json, write_bytes, write_json
-from edgepress.record import from_json, to_json
+from edgepress.files import write_bytes, write_json
+from edgepress.record import read_record, to_json
 from optimize.accuracy.cost import drop_bound, images_needed
 from optimize.accuracy.search import Ladder, Try
 
@@ -192,15 +191,7 @@ class BudgetReport:
         Raises:
             InputError: There is none, or it is of another schema version or damaged.
         """
-        path = folder / BUDGET
-        value = read_json(path, "accuracy budget")
-        found = value.get("schema_version") if isinstance(value, dict) else None
-        if found != SCHEMA_VERSION:
-            raise InputError(f"{path} has schema version {found}, wanted {SCHEMA_VERSION}. Remove it.")
-        try:
-            return from_json(cls, value)
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{path} is damaged ({error!r}). Remove it.") from error
+        return read_record(folder / BUDGET, cls, "accuracy budget", SCHEMA_VERSION, "Remove it.")
 
 
 def budget_page(outcomes: Iterable[BudgetOutcome]) -> Iterator[str]:

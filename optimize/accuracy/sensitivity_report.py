@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgepress.errors import InputError
-from edgepress.files import read_json, write_bytes, write_json
-from edgepress.record import from_json, to_json
+from edgepress.files import write_bytes, write_json
+from edgepress.record import read_record, to_json
 
 SENSITIVITY = "sensitivity.json"
 SENSITIVITY_PAGE = "sensitivity.md"
@@ -83,20 +82,8 @@ class SensitivityReport:
         Raises:
             InputError: There is none, or it is of another schema version or damaged.
         """
-        path = folder / SENSITIVITY
-        value = read_json(path, "sensitivity report")
-        found = value.get("schema_version") if isinstance(value, dict) else None
-        if found != SCHEMA_VERSION:
-            raise InputError(
-                f"{path} has schema version {found}, wanted {SCHEMA_VERSION}. "
-                f"Make it anew: edgepress sensitivity {folder}"
-            )
-        try:
-            return from_json(cls, value)
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(
-                f"{path} is damaged ({error!r}). Make it anew: edgepress sensitivity {folder}"
-            ) from error
+        remedy = f"Make it anew: edgepress sensitivity {folder}"
+        return read_record(folder / SENSITIVITY, cls, "sensitivity report", SCHEMA_VERSION, remedy)
 
 
 def ranked(layers: tuple[LayerSensitivity, ...]) -> tuple[LayerSensitivity, ...]:

@@ -29,7 +29,7 @@ from edgepress.progress import Progress, silent
 from optimize.calibration.method import CalibrationMethod
 from optimize.calibration.observation import Observation, Seen
 from optimize.calibration.quantized_tensors import Operation, QuantizedTensors, quantized_tensors
-from optimize.calibration.range import Range, Ranges
+from optimize.calibration.range import Range
 from optimize.calibration.table import GraphCalibration
 
 if TYPE_CHECKING:
@@ -59,17 +59,6 @@ _SCORING = frozenset({"LogSoftmax", "Sigmoid", "Softmax"})
 # The minimum and the maximum of a tensor do not show a NaN in it; its sum does.
 _REDUCTIONS = ("ReduceMin", "ReduceMax", "ReduceSum")
 _OPSET_WITH_AXES_AS_INPUT = 18
-
-
-def ranges_of_onnx(
-    path: Path,
-    pictures: Iterable[NDArray[Any]],
-    total: int,
-    progress: Progress = silent,
-    method: CalibrationMethod = CalibrationMethod.MINMAX,
-) -> Ranges:
-    """Ranges of all FP32 activations; see `calibrate_onnx`."""
-    return calibrate_onnx(path, pictures, [str(i) for i in range(total)], method, progress).ranges
 
 
 def calibrate_onnx(

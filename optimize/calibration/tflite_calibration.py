@@ -21,7 +21,7 @@ from edgepress.progress import Progress, silent
 from optimize.calibration.method import CalibrationMethod
 from optimize.calibration.observation import Observation, Seen
 from optimize.calibration.quantized_tensors import Operation, QuantizedTensors, quantized_tensors
-from optimize.calibration.range import Range, Ranges
+from optimize.calibration.range import Range
 from optimize.calibration.table import GraphCalibration
 
 _MOVING = frozenset(
@@ -52,17 +52,6 @@ class TfliteTensors:
     indices: Mapping[str, int]
     quantized: QuantizedTensors
     widths: Mapping[str, int]
-
-
-def ranges_of_tflite(
-    path: Path,
-    pictures: Iterable[NDArray[Any]],
-    total: int,
-    progress: Progress = silent,
-    method: CalibrationMethod = CalibrationMethod.MINMAX,
-) -> Ranges:
-    """Ranges of all FP32 activations; see `calibrate_tflite`."""
-    return calibrate_tflite(path, pictures, [str(i) for i in range(total)], method, progress).ranges
 
 
 def calibrate_tflite(

@@ -82,19 +82,31 @@ class _Graph:
         """The next layer, if only what lets factors pass lies between."""
         outputs = {index for _, index in self._model.outputs()}
         while True:
-            name, operator = self._operators[place]
-            index = operator.Outputs(0)
+            index = self._operators[place][1].Outputs(0)
             readers = self._readers.get(index, [])
-            passes = name in _PASSING or name == "RESHAPE" or place in names
-            if not passes or self._activation(place) not in {"NONE", "RELU"}:
+            if not self._passes(place, names) or self._activation(place) not in {"NONE", "RELU"}:
                 return None
             if len(readers) != 1 or index in outputs:
-                return None
-            if name == "RESHAPE" and not self._flattens(operator):
                 return None
             place = readers[0]
             if place in names:
                 return place if self._operators[place][1].Inputs(0) == index else None
+
+    def _passes(self, place: int, names: dict[int, str]) -> bool:
+        name, operator = self._operators[place]
+        if name == "RESHAPE":
+            return self._flattens(operator)
+        if name == "MEAN":
+            return self._pools(operator)
+        return name in _PASSING or place in names
+
+    def _pools(self, operator: Any) -> bool:
+        """The mean over rows and columns, which a GlobalAveragePooling2D becomes."""
+        axes = operator.Inputs(1)
+        if not self._model.is_constant(axes):
+            return False
+        begin, size = self._model.place_of(axes)
+        return sorted(self._content[begin : begin + size].view(np.int32).tolist()) == [1, 2]
 
     def _flattens(self, operator: Any) -> bool:
         """(N, …, C) → (N, … · C): each position's channels stay together."""

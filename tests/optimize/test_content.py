@@ -14,12 +14,12 @@ from edgepress.inspection.inspection_onnx import inspect_onnx
 from edgepress.inspection.layer import Inspection, Layer
 from edgepress.inspection.subject import look_into
 from edgepress.manifest import Manifest
-from optimize.calibration.onnx_calibration import ranges_of_onnx
 from optimize.onnx_qdq_from_fp32 import onnx_qdq_from_fp32
 from optimize.onnx_tensorrt_qdq_from_fp32 import onnx_tensorrt_qdq_from_fp32
 from optimize.precision import content_of, require_promise
 from optimize.recipe import recipe_named
 from optimize.stage import OptimizeRequest, optimize_folder
+from tests.optimize.ranges import ranges_of_onnx
 
 MakeOnnx = Callable[..., Path]
 Pictures = list[np.ndarray]

@@ -17,12 +17,12 @@ from edgepress.inspection.inspection_onnx import inspect_onnx
 from edgepress.inspection.layer import Inspection, Layer
 from edgepress.inspection.onnx_graph import opset
 from edgepress.metrics import logit_snr_db
-from optimize.calibration.onnx_calibration import ranges_of_onnx
 from optimize.onnx_fp16_from_fp32 import onnx_fp16_from_fp32
 from optimize.onnx_qdq_from_fp32 import onnx_qdq_from_fp32
 from optimize.onnx_tensorrt_qdq_from_fp32 import onnx_tensorrt_qdq_from_fp32, quantize_weight
 from optimize.precision import require_promise
 from optimize.recipe import recipe_named
+from tests.optimize.ranges import ranges_of_onnx
 
 MakeOnnx = Callable[..., Path]
 Pictures = list[np.ndarray]

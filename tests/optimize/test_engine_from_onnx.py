@@ -11,12 +11,12 @@ import pytest
 
 from edgepress.errors import MissingRuntimeError, ProofError
 from edgepress.target import ComputeCapability
-from optimize.calibration.onnx_calibration import ranges_of_onnx
 from optimize.engine_from_onnx import engine_from_onnx, tensorrt_rtx
 from optimize.onnx_fp16_from_fp32 import onnx_fp16_from_fp32
 from optimize.onnx_qdq_from_fp32 import onnx_qdq_from_fp32
 from optimize.onnx_tensorrt_qdq_from_fp32 import onnx_tensorrt_qdq_from_fp32
 from optimize.recipe import recipe_named
+from tests.optimize.ranges import ranges_of_onnx
 
 MakeOnnx = Callable[..., Path]
 Pictures = list[np.ndarray]

@@ -20,13 +20,13 @@ from edgepress.manifest import Manifest
 from edgepress.metrics import logit_snr_db
 from edgepress.target import ComputeCapability
 from optimize.calibration import Range
-from optimize.calibration.onnx_calibration import ranges_of_onnx
 from optimize.engine_from_onnx import engine_from_onnx, tensorrt_rtx
 from optimize.onnx_fp16_from_fp32 import onnx_fp16_from_fp32
 from optimize.onnx_tensorrt_qdq_from_fp32 import onnx_tensorrt_qdq_from_fp32
 from optimize.qdq_lint import lint_qdq
 from optimize.recipe import NumberFormat
 from optimize.stage import OptimizeRequest, optimize_folder
+from tests.optimize.ranges import ranges_of_onnx
 
 MakeOnnx = Callable[..., Path]
 Pictures = list[np.ndarray]

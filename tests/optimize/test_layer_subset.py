@@ -15,11 +15,11 @@ from edgepress.errors import InputError
 from edgepress.inspection.inspection_onnx import inspect_onnx
 from edgepress.metrics import logit_snr_db
 from optimize.calibration import Range, Ranges
-from optimize.calibration.onnx_calibration import ranges_of_onnx
 from optimize.layer_subset import between
 from optimize.onnx_qdq_from_fp32 import onnx_qdq_from_fp32
 from optimize.onnx_tensorrt_qdq_from_fp32 import onnx_tensorrt_qdq_from_fp32
 from optimize.recipe import recipe_named
+from tests.optimize.ranges import ranges_of_onnx
 
 MakeOnnx = Callable[..., Path]
 Pictures = list[np.ndarray]

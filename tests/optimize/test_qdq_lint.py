@@ -11,11 +11,11 @@ from onnx import numpy_helper
 
 from edgepress.errors import ProofError
 from edgepress.target import ComputeCapability
-from optimize.calibration.onnx_calibration import ranges_of_onnx
 from optimize.engine_from_onnx import engine_from_onnx, tensorrt_rtx
 from optimize.onnx_tensorrt_qdq_from_fp32 import onnx_tensorrt_qdq_from_fp32
 from optimize.qdq_lint import lint_qdq
 from optimize.recipe import NumberFormat
+from tests.optimize.ranges import ranges_of_onnx
 
 MakeOnnx = Callable[..., Path]
 Pictures = list[np.ndarray]

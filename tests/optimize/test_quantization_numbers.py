@@ -11,7 +11,6 @@ from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from edgepress.metrics import logit_snr_db
-from optimize.calibration.onnx_calibration import ranges_of_onnx
 from optimize.onnx_qdq_from_fp32 import onnx_qdq_from_fp32
 from optimize.onnx_tensorrt_qdq_from_fp32 import (
     largest_of_channels,
@@ -21,6 +20,7 @@ from optimize.onnx_tensorrt_qdq_from_fp32 import (
     scales_of,
 )
 from optimize.recipe import NumberFormat, recipe_named
+from tests.optimize.ranges import ranges_of_onnx
 
 MakeOnnx = Callable[..., Path]
 Pictures = list[np.ndarray]

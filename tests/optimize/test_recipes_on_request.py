@@ -22,14 +22,13 @@ from edgepress.models.keras_import import import_keras
 from edgepress.runners.runner import runner_for
 from export.conversion import Conversion
 from export.tflite_from_keras import tflite_from_keras
-from optimize.calibration.onnx_calibration import ranges_of_onnx
-from optimize.calibration.tflite_calibration import ranges_of_tflite
 from optimize.onnx_qdq_from_fp32 import onnx_qdq_from_fp32
 from optimize.onnx_tensorrt_qdq_from_fp32 import onnx_tensorrt_qdq_from_fp32
 from optimize.precision import require_promise
 from optimize.recipe import NumberFormat, recipe_named
 from optimize.stage import OptimizeRequest, optimize_folder
 from optimize.tflite_int8_from_fp32 import tflite_int8_from_fp32
+from tests.optimize.ranges import ranges_of_onnx, ranges_of_tflite
 
 MakeOnnx = Callable[..., Path]
 Pictures = list[np.ndarray]

@@ -22,8 +22,10 @@ from edgepress.files import write_bytes
 from edgepress.machine import cpu_model, host_isa, usable_cores
 from edgepress.manifest import Manifest
 from edgepress.metrics import wilson_ci95
+from edgepress.target import HOST, target_of
 from optimize.calibration import CalibrationMethod
 from optimize.improvement import Improvement
+from optimize.recipe import recipes_for
 from tests.performance.paired_latency import Engine, Version, ratio
 from tests.performance.quantization_accuracy import Judged, Loss, judged_artifact, judged_by, loss
 from tests.performance.quantization_peers import Peer, peer_cost
@@ -35,8 +37,9 @@ _FP32 = "onnx-fp32"
 _FEW = 15  # photos for the tables that only compare settings
 _SOME = 50  # photos for FP16, which is slow in ONNX Runtime on a CPU
 _PACKAGES = ("onnxruntime", "ai-edge-litert", "litert-quantizer", "openvino", "tensorflow", "keras")
+_OWN = next(recipe for recipe in recipes_for(target_of(HOST)) if recipe.isas is not None)
 _INT8 = {
-    Runtime.ONNXRUNTIME: "onnx_static_wi8_au8",
+    Runtime.ONNXRUNTIME: _OWN.name,
     Runtime.ONNXRUNTIME_EMULATION: "tensorrt_static_wi8_ai8",
     Runtime.LITERT: "tflite_static_wi8_ai8",
 }
@@ -238,13 +241,13 @@ def _formats(bench: Bench) -> Iterator[str]:
 
 def _peers(bench: Bench) -> Iterator[str]:
     manifest, _ = bench.optimized(tuple(_INT8.values()))
-    onnx = manifest.path_of(manifest.get("onnx-static_wi8_au8"))
+    onnx = manifest.path_of(manifest.get(_OWN.artifact_id))
     inputs = next(bench.inputs(SAMPLES).glob("*.npy"))
     yield "## Beside other tools"
     yield ""
     yield (
         "Each quantizes the same FP32 file with the same photos, in a fresh process. The ratio is the other "
-        "file's latency over ours (onnx-static_wi8_au8) in neighbouring blocks of time, with its 95 % "
+        f"file's latency over ours ({_OWN.artifact_id}) in neighbouring blocks of time, with its 95 % "
         "interval: above 1, ours is faster."
     )
     yield ""

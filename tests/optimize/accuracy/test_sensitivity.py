@@ -21,9 +21,9 @@ from optimize.accuracy.sensitivity import responses_of
 from optimize.accuracy.sensitivity_report import SensitivityReport
 from optimize.accuracy.sensitivity_stage import SensitivityRequest, measure_sensitivity
 from optimize.calibration import CalibrationTable, Range
-from optimize.calibration.onnx_calibration import ranges_of_onnx
 from optimize.onnx_tensorrt_qdq_from_fp32 import onnx_tensorrt_qdq_from_fp32
 from optimize.stage import OptimizeRequest, optimize_folder
+from tests.optimize.ranges import ranges_of_onnx
 
 LAYERS = ["conv1", "conv2", "dense"]
 

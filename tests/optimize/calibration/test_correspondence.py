@@ -31,8 +31,9 @@ from optimize.calibration import correspondence as correspondence_module
 from optimize.calibration.calibrate import calibrated_table
 from optimize.calibration.correspondence import TOLERANCE, relative_difference
 from optimize.calibration.onnx_calibration import calibrate_onnx
-from optimize.calibration.tflite_calibration import calibrate_tflite, ranges_of_tflite, tensors_of_tflite
+from optimize.calibration.tflite_calibration import calibrate_tflite, tensors_of_tflite
 from optimize.improvement.sources import exported_sources
+from tests.optimize.ranges import ranges_of_tflite
 
 CopyOf = Callable[[Path], Path]
 COUNT = 6

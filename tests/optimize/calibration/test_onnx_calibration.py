@@ -18,10 +18,10 @@ from optimize.calibration.histogram import Histogram
 from optimize.calibration.onnx_calibration import (
     _Reduced,
     calibrate_onnx,
-    ranges_of_onnx,
     tensors_of_onnx,
     tensors_of_onnx_file,
 )
+from tests.optimize.ranges import ranges_of_onnx
 
 MakeOnnx = Callable[..., Path]
 Pictures = list[NDArray[np.float32]]

@@ -12,8 +12,6 @@ from edgepress.models.keras_import import import_keras
 from edgepress.models.weights import draw_random
 from export.conversion import Conversion
 from export.tflite_from_keras import tflite_from_keras
-from optimize.calibration.onnx_calibration import ranges_of_onnx
-from optimize.calibration.tflite_calibration import ranges_of_tflite
 from optimize.improvement.bias_correction import correct_biases, mean_error, rounded
 from optimize.improvement.network import FeatureOrder, Layer, Network
 from optimize.improvement.onnx_network import onnx_network
@@ -22,6 +20,7 @@ from optimize.onnx_qdq_from_fp32 import onnx_qdq_from_fp32
 from optimize.onnx_tensorrt_qdq_from_fp32 import onnx_tensorrt_qdq_from_fp32
 from optimize.recipe import recipe_named
 from optimize.tflite_int8_from_fp32 import tflite_int8_from_fp32
+from tests.optimize.ranges import ranges_of_onnx, ranges_of_tflite
 
 MakeOnnx = Callable[..., Path]
 

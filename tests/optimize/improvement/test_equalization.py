@@ -17,12 +17,12 @@ from edgepress.runners.runner import runner_for
 from export.conversion import Conversion
 from export.onnx_from_keras import onnx_from_keras
 from export.tflite_from_keras import tflite_from_keras
-from optimize.calibration.onnx_calibration import ranges_of_onnx
 from optimize.improvement.equalization import Equalization, equalize
 from optimize.improvement.network import Layer, Link, Network
 from optimize.improvement.onnx_network import onnx_network
 from optimize.improvement.tflite_network import tflite_network
 from optimize.onnx_tensorrt_qdq_from_fp32 import onnx_tensorrt_qdq_from_fp32
+from tests.optimize.ranges import ranges_of_onnx
 
 SIDE = 12
 MakeOnnx = Callable[..., Path]
@@ -169,6 +169,36 @@ def test_both_formats_get_the_same_factors_and_the_same_logits_bit_for_bit(
         before, after = (_logits(folder / name, runtime, images) for folder in (spoilt, tmp_path))
         assert np.array_equal(before, after), name
     assert (tmp_path / "m.onnx").read_bytes() != (spoilt / "m.onnx").read_bytes()
+
+
+def test_a_global_pooling_is_passed_in_both_formats(tmp_path: Path, images: np.ndarray) -> None:
+    keras = import_keras()
+    layers = keras.layers
+    network = keras.Sequential(
+        [
+            keras.Input((SIDE, SIDE, 3)),
+            layers.Conv2D(8, 3, activation="relu", name="conv"),
+            layers.GlobalAveragePooling2D(name="means"),
+            layers.Dense(5, name="scores"),
+        ]
+    )
+    draw_random(network, 0)
+    (kernel, bias), (rows, offset) = (network.get_layer(name).get_weights() for name in ("conv", "scores"))
+    factors = _factors(8)
+    network.get_layer("conv").set_weights([kernel * factors, bias * factors])
+    network.get_layer("scores").set_weights([rows / factors[:, np.newaxis], offset])
+    folder = tmp_path / "exported"
+    folder.mkdir()
+    conversion = Conversion(network)
+    onnx_from_keras(conversion)(folder / "m.onnx")
+    tflite_from_keras(conversion)(folder / "m.tflite")
+    of_onnx, of_tflite, _ = _equalized(folder, tmp_path)
+    assert of_onnx == of_tflite
+    assert (of_onnx.links, of_onnx.channels) == (1, 8)
+    assert of_onnx.scaled > 0
+    for name, runtime in (("m.onnx", Runtime.ONNXRUNTIME), ("m.tflite", Runtime.LITERT)):
+        before, after = (_logits(place / name, runtime, images) for place in (folder, tmp_path))
+        assert np.array_equal(before, after), name
 
 
 def test_eight_bits_lose_less_of_an_equalized_network(

@@ -68,6 +68,27 @@ def test_an_equalized_network_is_calibrated_anew_and_leaves_no_copy(folder: Path
     assert {layer.name for layer in report.layers} == {"conv1", "conv2", "dense"}
 
 
+def test_fp16_of_an_equalized_network_says_so(folder: Path, npz: Path) -> None:
+    recipes, improvements = ("onnx_wf16_af16", RECIPE), frozenset({Improvement.EQUALIZATION})
+    request = OptimizeRequest(folder, recipes=recipes, data=str(npz), samples=12, improvements=improvements)
+    made = optimize_folder(request).get("onnx-wf16_af16")
+    assert made.provenance["equalization"]["links"] == 1
+
+
+def test_fp16_alone_is_made_anew_with_the_ranges_that_are_there(
+    folder: Path, npz: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    request = OptimizeRequest(folder, recipes=("onnx_wf16_af16", RECIPE), data=str(npz), samples=12)
+    first = optimize_folder(request).get("onnx-wf16_af16")
+    (folder / first.path).unlink()
+    again = optimize_folder(request).get("onnx-wf16_af16")
+    assert again.provenance["largest_activation"] == first.provenance["largest_activation"]
+    assert again.sha256 == first.sha256
+    assert "65,504" not in caplog.text
+    optimize_folder(OptimizeRequest(folder, recipes=("onnx_wf16_af16",)))
+    assert "nothing was calibrated, so no activation is held against FP16's 65,504" in caplog.text
+
+
 def test_what_is_current_is_kept(folder: Path, npz: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first, _ = optimized(folder, npz, *Improvement)
     monkeypatch.setattr("optimize.stage.run", lambda *_: pytest.fail("made again"))
