@@ -306,7 +306,7 @@ def _halved(
     recipe: Recipe, source: Path, temporary: Path, calibrated: Calibrated | None
 ) -> Mapping[str, Any]:
     if calibrated is None:
-        _LOGGER.warning(
+        _LOGGER.info(
             "%s: nothing was calibrated, so no activation is held against FP16's 65,504. Ask for an INT8 "
             "recipe with it.",
             recipe.name,

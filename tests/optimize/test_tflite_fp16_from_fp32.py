@@ -15,6 +15,7 @@ from optimize.tflite_fp16_from_fp32 import tflite_fp16_from_fp32
 
 def _network() -> Any:
     keras = import_keras()
+    keras.utils.set_random_seed(0)
     layers = keras.layers
     images = keras.Input((16, 16, 3))
     x = layers.DepthwiseConv2D(3)(layers.Conv2D(8, 3, activation="relu")(images))

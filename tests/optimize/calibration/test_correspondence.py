@@ -275,13 +275,14 @@ print(next(line.split()[1] for line in status.splitlines() if line.startswith("V
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux' /proc")
 def test_peak_memory_does_not_grow_with_the_pictures(exported: Manifest) -> None:
-    # All activations of a picture are 0.4 MB here: 256 pictures would be more than the process needs.
+    # All activations of a picture are 0.4 MB here: 240 pictures more would be 96 MB. The allocator itself
+    # is 6 % apart from one process to the next.
     peaks = []
     for count in (16, 64, 256):
         command = [sys.executable, "-c", PEAK, str(exported.folder), str(count), "percentile"]
         done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path.cwd())
         peaks.append(int(done.stdout))
-    assert max(peaks) <= 1.05 * min(peaks), peaks
+    assert max(peaks[1:]) <= 1.08 * peaks[0], peaks
 
 
 def test_onnx_and_tflite_agree_for_each_method(digits_folder: Path, drawn: Dataset) -> None:

@@ -1,5 +1,6 @@
 """--improve: what is done is in the artifact, in its provenance and in its key."""
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +86,7 @@ def test_fp16_alone_is_made_anew_with_the_ranges_that_are_there(
     assert again.provenance["largest_activation"] == first.provenance["largest_activation"]
     assert again.sha256 == first.sha256
     assert "65,504" not in caplog.text
+    caplog.set_level(logging.INFO)
     optimize_folder(OptimizeRequest(folder, recipes=("onnx_wf16_af16",)))
     assert "nothing was calibrated, so no activation is held against FP16's 65,504" in caplog.text
 
