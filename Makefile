@@ -79,7 +79,10 @@ doctor: setup ## what this machine can run, and what is missing for the rest
 	@$(EDGEPRESS) doctor
 
 test: $(VENV)/.installed ## run all tests (the full-size network included: about 25 minutes on two cores)
-	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+	@EDGEPRESS_TEST_CACHE=$$(mktemp -d); export EDGEPRESS_TEST_CACHE; trap 'rm -rf "$$EDGEPRESS_TEST_CACHE"' EXIT; \
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(PYTEST_FLAGS); side_by_side=$$?; \
+	$(BIN)/python -m pytest --alone $(PYTEST_FLAGS); alone=$$?; \
+	test $$side_by_side -eq 0 -a \( $$alone -eq 0 -o $$alone -eq 5 \) # 5: none of the tests chosen runs alone
 
 check: $(VENV)/.installed ## format, lint, types; what runs on a device also as Python 3.10
 	$(BIN)/ruff format --check .

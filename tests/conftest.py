@@ -24,10 +24,27 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--alone", action="store_true", help="only tests marked `serial`, which run alone")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Side by side (--numprocesses), what measures is left out: it is for a run with --alone."""
+    alone, is_worker = config.getoption("--alone"), hasattr(config, "workerinput")
+    if alone or is_worker:
+        chosen = [item for item in items if ("serial" in item.keywords) == alone]
+        config.hook.pytest_deselected(items=list(set(items) - set(chosen)))
+        items[:] = chosen
+
+
 @pytest.fixture(scope="session")
 def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Cache of trained weights for this session only: nothing of the user's is read or written."""
-    return tmp_path_factory.mktemp("cache")
+    """Cache of trained weights for these tests only: nothing of the user's is read or written.
+
+    Processes that test side by side share it where EDGEPRESS_TEST_CACHE names one.
+    """
+    shared = os.environ.get("EDGEPRESS_TEST_CACHE")
+    return Path(shared) if shared else tmp_path_factory.mktemp("cache")
 
 
 def _run(cache: Path, *arguments: str | Path, timeout: float = 900) -> "subprocess.CompletedProcess[str]":
