@@ -323,7 +323,7 @@ def _quantized(
     if recipe.family == "tensorrt":
         return onnx_tensorrt_qdq_from_fp32(source, temporary, ranges, layers=layers, rest=recipe.rest)
     if recipe.format is Format.TFLITE:
-        return tflite_int8_from_fp32(recipe, source, temporary, ranges)
+        return tflite_int8_from_fp32(recipe, source, temporary, ranges, layers=layers)
     return onnx_qdq_from_fp32(recipe, source, temporary, ranges, layers=layers)
 
 

@@ -123,6 +123,6 @@ def test_weights_are_rounded_as_in_the_tflite_file(tmp_path: Path) -> None:
             stored = interpreter.get_tensor(detail["index"]).astype(np.float32)
             weights[len(scales)] = stored * scales.reshape([-1] + [1] * (stored.ndim - 1))
     with tflite_network(source, tmp_path / "copy.tflite") as found:
-        conv, dense = (rounded(found.layers[name].kernel, 127)[0] for name in ("conv", "logits"))
+        conv, dense = (rounded(found.layers[name].kernel, 127)[0] for name in ("conv", "scores"))
     assert weights[6].reshape(6, 9, 3).transpose(0, 2, 1) == pytest.approx(conv, rel=1e-6)
     assert weights[4].reshape(4, 36, 6).transpose(0, 2, 1) == pytest.approx(dense, rel=1e-6)
