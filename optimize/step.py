@@ -128,10 +128,17 @@ class Step:
                 "parent": parent.sha256,
                 "recipe": self.recipe.name,
                 "target": self.bound_to,
-                "sample": sample.fingerprint if sample and self.recipe.reads_ranges else None,
+                "sample": self._sample_key(sample),
                 "versions": versions(self.recipe),
             }
         )
+
+    def _sample_key(self, sample: Sample | None) -> str | None:
+        """Hash of what the result takes from calibration."""
+        if sample is None or not self.recipe.reads_ranges:
+            return None
+        # FP16 asks only whether a value overflows, and that is the same by every method.
+        return sample.fingerprint if self.recipe.calibrated_on else sample.observed_fingerprint
 
 
 @dataclass(frozen=True)
