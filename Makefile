@@ -67,6 +67,7 @@ docs: setup ## the documentation site in out/site, and the pages that are made f
 	@$(BIN)/python -m edgepress.cli.reference_page docs
 	@$(BIN)/python -m benchmark.results_schema docs/reference
 	@$(BIN)/python -m edgepress.parity.parity_schema docs/reference
+	@$(BIN)/python -m optimize.accuracy.report_schemas docs/reference
 	@$(BIN)/python -m mkdocs build --quiet --strict
 
 performance: setup ## measure what export costs, and write docs/performance.md anew (about ten minutes)

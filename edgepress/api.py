@@ -216,7 +216,7 @@ def optimize(
             "entropy" or "mse".
         improve: What is done to the FP32 network before: "equalization", "bias-correction".
         seed: Of the drawing.
-        max_drop: Top-1 that INT8 in ONNX may lose against FP32, in percentage points; layers go back to float
+        max_drop: Top-1 that INT8 may lose against FP32, in percentage points; layers go back to float
             until it does not lose more. None for no such gate.
         strict: Hold that against the 95 % bound of the drop.
         budget_images: Pictures that it is judged on.

@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgepress.errors import InputError, unknown_choice
-from edgepress.inspection.onnx_graph import consumers, load_graph, producers, weighted_op
+from edgepress.inspection.onnx_graph import load_graph, weighted_op
+from optimize.between_layers import Place, places_in_8_bits
 
 if TYPE_CHECKING:
     import onnx
@@ -94,50 +95,21 @@ def split_shared_weights(graph: "onnx.GraphProto", chosen: frozenset[str]) -> No
 def between(graph: "onnx.GraphProto", chosen: frozenset[str], operators: frozenset[str]) -> frozenset[str]:
     """Names of the nodes that are worth computing in 8 bits when only `chosen` layers are.
 
-    What follows a chosen layer stays in 8 bits as long as that loses nothing (Relu, MaxPool, Reshape). What
-    rounds anew (Add, AveragePool) does so only where all that reads it is in 8 bits too.
-
     Args:
         graph: Its nodes have names and are in topological order.
         chosen: Names of weighted layers.
         operators: Those that have an 8-bit kernel.
     """
-    follows = _Follows(graph)
-    found: frozenset[str] = frozenset()
-    for node in graph.node:
-        if not weighted_op(node) and node.op_type in operators and follows(node, chosen | found):
-            found |= {node.name}
-    readers = consumers(graph)
-    while True:
-        kept = frozenset(
-            node.name
-            for node in graph.node
-            if node.name in found
-            and (node.op_type in _EXACT or _feeds_only(node, chosen | found, readers))
-            and follows(node, chosen | found)
+    stored = {tensor.name for tensor in graph.initializer}
+    places = [
+        Place(
+            name=node.name,
+            reads=tuple(name for name in node.input if name and name not in stored),
+            makes=tuple(node.output),
+            is_layer=weighted_op(node) is not None,
+            has_kernel=node.op_type in operators,
+            is_exact=node.op_type in _EXACT,
         )
-        if kept == found:
-            return found
-        found = kept
-
-
-class _Follows:
-    """Whether all inputs of a node that are not stored come from nodes of some names, and one does."""
-
-    def __init__(self, graph: "onnx.GraphProto") -> None:
-        self._makers = producers(graph)
-        self._stored = {tensor.name for tensor in graph.initializer}
-
-    def __call__(self, node: "onnx.NodeProto", names: frozenset[str]) -> bool:
-        computed = [name for name in node.input if name and name not in self._stored]
-        makers = [self._makers.get(name) for name in computed]
-        return bool(makers) and all(maker is not None and maker.name in names for maker in makers)
-
-
-def _feeds_only(
-    node: "onnx.NodeProto", names: frozenset[str], readers: "dict[str, list[onnx.NodeProto]]"
-) -> bool:
-    """Whether nodes of these names read each output, and no others."""
-    return all(
-        readers.get(name) and all(reader.name in names for reader in readers[name]) for name in node.output
-    )
+        for node in graph.node
+    ]
+    return places_in_8_bits(places, chosen)

@@ -22,7 +22,7 @@ from optimize.accuracy.budget_stage import (
     with_outcomes,
 )
 from optimize.calibration import CalibrationMethod, CalibrationTable, Sample
-from optimize.calibration.calibrate import calibrated_table
+from optimize.calibration.calibrate import calibrated_table, warn_of_known
 from optimize.improvement import DEFAULT_IMPROVEMENTS, Improvement
 from optimize.improvement.sources import Sources, sources_of
 from optimize.recipe import Recipe, recipe_named, recipe_of_artifact, recipes_for, require_suits
@@ -102,6 +102,8 @@ def _brought_up_to_date(request: OptimizeRequest, progress: Progress) -> Manifes
     manifest = Manifest.load(request.folder)
     steps = _plan(request, manifest)
     drawn = _draw(request, manifest) if any(s.recipe.calibrated_on for s in steps) else None
+    if drawn is not None:
+        warn_of_known(manifest, drawn.sample, [manifest.get(name) for name in _calibrated_ids(steps)])
     with sources_of(manifest, request.improvements) as sources:
         work = _Work(drawn, sources, progress)
         if request.budget is None or drawn is None:
@@ -259,11 +261,17 @@ def _require_disk(pending: Sequence[Step], manifest: Manifest) -> None:
 def _calibrate(pending: Sequence[Step], manifest: Manifest, work: _Work) -> CalibrationTable | None:
     """The table with the ranges that the pending steps need; ranges of the same pictures are reused."""
     drawn = work.drawn
-    ids = dict.fromkeys(s.recipe.calibrated_on or s.parent_id for s in pending if s.recipe.reads_ranges)
+    ids = _calibrated_ids(pending)
     if drawn is None or not ids:
         return None
     wanted = [manifest.get(artifact_id) for artifact_id in ids]
     return calibrated_table(manifest, drawn.pictures, drawn.sample, wanted, work.sources, work.progress)
+
+
+def _calibrated_ids(steps: Sequence[Step]) -> tuple[str, ...]:
+    """Ids of the exported artifacts whose ranges these steps need."""
+    ids = (step.recipe.calibrated_on or step.parent_id for step in steps if step.recipe.reads_ranges)
+    return tuple(dict.fromkeys(ids))
 
 
 def _calibrated(table: CalibrationTable | None, parent: Artifact, work: _Work) -> Calibrated | None:

@@ -34,6 +34,7 @@ from optimize.calibration import GraphCalibration, Ranges, Sample
 from optimize.engine_from_onnx import engine_from_onnx, tensorrt_rtx
 from optimize.improvement import Improvement
 from optimize.improvement.bias_correction import correct_biases
+from optimize.improvement.onnx_biases import with_biases
 from optimize.improvement.sources import NETWORK_OF
 from optimize.layer_subset import convolutions_of, is_dense
 from optimize.onnx_fp16_from_fp32 import onnx_fp16_from_fp32
@@ -128,10 +129,17 @@ class Step:
                 "parent": parent.sha256,
                 "recipe": self.recipe.name,
                 "target": self.bound_to,
-                "sample": sample.fingerprint if sample and self.recipe.reads_ranges else None,
+                "sample": self._sample_key(sample),
                 "versions": versions(self.recipe),
             }
         )
+
+    def _sample_key(self, sample: Sample | None) -> str | None:
+        """Hash of what the result takes from calibration."""
+        if sample is None or not self.recipe.reads_ranges:
+            return None
+        # FP16 asks only whether a value overflows, and that is the same by every method.
+        return sample.fingerprint if self.recipe.calibrated_on else sample.observed_fingerprint
 
 
 @dataclass(frozen=True)
@@ -291,15 +299,28 @@ def apply(step: Step, source: Path, temporary: Path, calibrated: Calibrated | No
         layers = convolutions_of(calibrated.source)
     if Improvement.BIAS_CORRECTION not in step.improvements:
         return _quantized(recipe, calibrated.source, temporary, calibrated.ranges, layers)
+    return _corrected(step, temporary, calibrated, layers)
+
+
+def _corrected(
+    step: Step, temporary: Path, calibrated: Calibrated, layers: frozenset[str] | None
+) -> Mapping[str, Any]:
+    """Quantize a copy whose biases take back what rounding its weights will move."""
+    recipe, source = step.recipe, calibrated.source
     with scratch_folder(temporary.parent) as scratch:
+        added: tuple[str, ...] = ()
+        if recipe.format is Format.ONNX:
+            biased = scratch / f"biased-{source.name}"
+            added = with_biases(source, biased, layers)
+            source = biased if added else source
         corrected = scratch / calibrated.source.name
-        with NETWORK_OF[recipe.format](calibrated.source, corrected) as network:
+        with NETWORK_OF[recipe.format](source, corrected) as network:
             names = correct_biases(network, calibrated.graph.channel_means, recipe.weights.levels, layers)
             left = network.layers.keys() & (layers or network.layers.keys()) - set(names)
         if left:
             _LOGGER.info("%s: no bias to correct: %s", step.artifact_id, ", ".join(sorted(left)))
         made = _quantized(recipe, corrected, temporary, calibrated.ranges, layers)
-    return {**made, "bias_corrected_layers": list(names)}
+    return {**made, "bias_corrected_layers": list(names), **({"added_biases": list(added)} if added else {})}
 
 
 def _halved(
@@ -323,7 +344,7 @@ def _quantized(
     if recipe.family == "tensorrt":
         return onnx_tensorrt_qdq_from_fp32(source, temporary, ranges, layers=layers, rest=recipe.rest)
     if recipe.format is Format.TFLITE:
-        return tflite_int8_from_fp32(recipe, source, temporary, ranges)
+        return tflite_int8_from_fp32(recipe, source, temporary, ranges, layers=layers)
     return onnx_qdq_from_fp32(recipe, source, temporary, ranges, layers=layers)
 
 

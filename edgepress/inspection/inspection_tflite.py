@@ -9,16 +9,15 @@ from edgepress.artifact import Precision, Quantization, TensorSpec
 from edgepress.errors import InputError
 from edgepress.inspection.layer import Inspection, Layer
 from edgepress.inspection.stored_tensors import StoredTensor, Tally
-from edgepress.inspection.tflite_graph import TfliteModel, shape_of, tflite_model
+from edgepress.inspection.tflite_graph import (
+    WEIGHT_PLACES,
+    TfliteModel,
+    layer_name,
+    name_of,
+    shape_of,
+    tflite_model,
+)
 
-# Input index of the weight.
-_WEIGHTED = {
-    "CONV_2D": 1,
-    "DEPTHWISE_CONV_2D": 1,
-    "TRANSPOSE_CONV": 1,
-    "FULLY_CONNECTED": 1,
-    "BATCH_MATMUL": 1,
-}
 # Input index of the bias.
 _BIAS = {"CONV_2D": 2, "DEPTHWISE_CONV_2D": 2, "TRANSPOSE_CONV": 3, "FULLY_CONNECTED": 2}
 # They have weights (or whole graphs) whose MACs are not counted.
@@ -31,7 +30,6 @@ _UNREAD = frozenset(
 )
 # What following an offset that is not one can end in: the flatbuffer's reader checks nothing itself.
 _DAMAGE = (struct.error, IndexError, KeyError, TypeError, ValueError, AttributeError, OverflowError)
-_KERNEL = "/kernel"  # what export puts behind the layer's name
 _REFORMATS = {"QUANTIZE", "DEQUANTIZE"}
 
 
@@ -59,14 +57,14 @@ def _read(path: Path) -> Inspection:
                 f"{path} holds no TFLite graph: wanted operators, got none. Export the model anew."
             )
         reader = _LayerReader(model, operators)
-        layers = tuple(reader.read(name, op) for name, op in operators if name in _WEIGHTED)
+        layers = tuple(reader.read(name, op) for name, op in operators if name in WEIGHT_PLACES)
         computed = [
             name for name, op in operators if not op.InputsLength() or not model.is_constant(op.Inputs(0))
         ]
         reformats = sum(name in _REFORMATS for name in computed)
         inputs = tuple(_spec(model, name, index) for name, index in model.inputs())
         outputs = tuple(_spec(model, name, index) for name, index in model.outputs())
-        uncounted = tuple(f"{_name_of(model, op)} ({name})" for name, op in operators if name in _UNREAD)
+        uncounted = tuple(f"{name_of(model, op)} ({name})" for name, op in operators if name in _UNREAD)
         transposes = sum(name == "TRANSPOSE" for name, _ in operators)
     casts, beside = computed.count("CAST"), reader.unlisted
     return Inspection(layers, casts, transposes, inputs, outputs, uncounted, beside, reformats=reformats)
@@ -93,7 +91,7 @@ class _LayerReader:
         """Parameters, MACs and precisions of one operator."""
         model = self._model
         source = operator.Inputs(2 if name == "TRANSPOSE_CONV" else 0)  # whose first is the result's shape
-        weight = operator.Inputs(_WEIGHTED[name])
+        weight = operator.Inputs(WEIGHT_PLACES[name])
         stored = self._stored(weight)
         output = model.tensor(operator.Outputs(0))
         operands = {model.type_of(index).precision for index in (source, weight)}
@@ -102,7 +100,7 @@ class _LayerReader:
             self._tensor(stored), self._tensor(self._bias(name, operator))
         )
         return Layer(
-            _layer_name(model, operator, stored),
+            layer_name(model, operator, stored),
             weights,
             _macs(name, *shapes),
             model.type_of(stored).precision,
@@ -142,18 +140,7 @@ class _LayerReader:
 
 def _operands(name: str, operator: Any) -> tuple[int, ...]:
     """Indices of all inputs of a weighted operator."""
-    return tuple(operator.Inputs(i) for i in range(operator.InputsLength())) if name in _WEIGHTED else ()
-
-
-def _name_of(model: TfliteModel, operator: Any) -> str:
-    """The name of its first output: operators have none."""
-    return str(model.tensor(operator.Outputs(0)).Name().decode())
-
-
-def _layer_name(model: TfliteModel, operator: Any, weight: int) -> str:
-    """The layer that the weight is called after; else what the operator makes, maybe the graph's output."""
-    name = str(model.tensor(weight).Name().decode())
-    return name.removesuffix(_KERNEL) if name.endswith(_KERNEL) else _name_of(model, operator)
+    return tuple(operator.Inputs(i) for i in range(operator.InputsLength())) if name in WEIGHT_PLACES else ()
 
 
 def _macs(name: str, source: tuple[int, ...], weight: tuple[int, ...], result: tuple[int, ...]) -> int:

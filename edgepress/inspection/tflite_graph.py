@@ -9,6 +9,16 @@ from typing import Any
 from edgepress.errors import InputError
 from edgepress.inspection.number_type import NumberType
 
+WEIGHT_PLACES = {
+    "CONV_2D": 1,
+    "DEPTHWISE_CONV_2D": 1,
+    "TRANSPOSE_CONV": 1,
+    "FULLY_CONNECTED": 1,
+    "BATCH_MATMUL": 1,
+}
+"""Weighted operator → which of its inputs is the weight."""
+
+_KERNEL = "/kernel"  # what export puts behind the layer's name
 _IDENTIFIER = b"TFL3"
 _DATA = 4  # place of the field `data` in the table `Buffer` of TFLite's schema
 
@@ -173,3 +183,17 @@ def shape_of(tensor: Any) -> tuple[int, ...]:
     if min(shape, default=0) < 0:
         raise ValueError(f"a tensor of {shape}")
     return shape
+
+
+def name_of(model: TfliteModel, operator: Any) -> str:
+    """The name of an operator's first output: operators have none."""
+    return str(model.tensor(operator.Outputs(0)).Name().decode())
+
+
+def layer_name(model: TfliteModel, operator: Any, weight: int) -> str:
+    """The layer that the stored weight is called after, as ONNX calls the node of the same layer.
+
+    Where the weight is not called so, it is what the operator makes; that may be the graph's output.
+    """
+    name = str(model.tensor(weight).Name().decode())
+    return name.removesuffix(_KERNEL) if name.endswith(_KERNEL) else name_of(model, operator)

@@ -21,6 +21,7 @@ class Arithmetic(str, Enum):
 
     KERNELS = "ONNX Runtime's kernels"
     EMULATED = "Q/DQ emulated in float"
+    LITERT = "LiteRT's kernels"
 
 
 @dataclass(frozen=True)

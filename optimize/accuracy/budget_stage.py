@@ -44,12 +44,12 @@ def require_judged(request: BudgetRequest | None, steps: Sequence[Step]) -> None
     """Refuse a budget where there is nothing to judge.
 
     Raises:
-        InputError: No step quantizes an ONNX file.
+        InputError: No step quantizes layers.
     """
     if request is not None and not any(is_budgeted(step.recipe) for step in steps):
         raise InputError(
-            "--max-drop judges INT8 recipes for ONNX, and none is asked for. Add one with --recipe, such as "
-            "tensorrt_static_wi8_ai8, or leave --max-drop out."
+            "--max-drop judges INT8 recipes for ONNX and TFLite, and none is asked for. Add one with "
+            "--recipe, such as tensorrt_static_wi8_ai8, or leave --max-drop out."
         )
 
 
@@ -62,7 +62,7 @@ def settled(
     calibrated: CalibratedOf,
     progress: Progress,
 ) -> tuple[BudgetOutcome, ...]:
-    """What became of each INT8 recipe for ONNX, and budget.json and budget.md beside the manifest.
+    """What became of each INT8 recipe for ONNX or TFLite, and budget.json and budget.md beside the manifest.
 
     An outcome of the same things is kept, and then nothing is run.
 
@@ -109,7 +109,8 @@ def _judge(
     progress: Progress,
 ) -> Judge:
     manifest.verify(parent)
-    require_disk(manifest.folder, parent.size_bytes, "Trying versions for --max-drop")
+    # A version with most layers in float, and the copy whose biases are corrected.
+    require_disk(manifest.folder, 2 * parent.size_bytes, "Trying versions for --max-drop")
 
     def ranges() -> Calibrated:
         found = calibrated(parent)

@@ -43,6 +43,11 @@ class AccuracyCost:
     mcnemar_p: float | None
 
     @property
+    def noise(self) -> float:
+        """Noise power over signal power in the logits; 0 where they are identical."""
+        return noise_of(self.logit_snr_db)
+
+    @property
     def drop_points(self) -> float:
         """Loss of top-1 in percentage points; without labels the share of changed decisions in percent."""
         return 100 * (self.lost - self.won) / self.images
@@ -58,6 +63,11 @@ class AccuracyCost:
         None if the measured drop itself is not below the budget: then no number would.
         """
         return images_needed(self.lost / self.images, self.won / self.images, budget_points / 100)
+
+
+def noise_of(snr_db: float | None) -> float:
+    """Noise power over signal power of an SNR in dB; 0 for None, where both are identical."""
+    return 0.0 if snr_db is None else 10 ** (-snr_db / 10)
 
 
 def accuracy_cost(reference: Logits, logits: Logits, labels: Labels | None) -> AccuracyCost:

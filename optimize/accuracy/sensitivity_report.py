@@ -5,6 +5,7 @@ from pathlib import Path
 
 from edgepress.files import write_bytes, write_json
 from edgepress.record import read_record, to_json
+from optimize.accuracy.cost import noise_of
 
 SENSITIVITY = "sensitivity.json"
 SENSITIVITY_PAGE = "sensitivity.md"
@@ -39,7 +40,7 @@ class LayerSensitivity:
     @property
     def noise(self) -> float:
         """Noise power over signal power in the logits; 0 where they are identical."""
-        return 0.0 if self.logit_snr_db is None else 10 ** (-self.logit_snr_db / 10)
+        return noise_of(self.logit_snr_db)
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,23 @@ def calibrated_table(
     return table
 
 
+def warn_of_known(manifest: Manifest, sample: Sample, wanted: Iterable[Artifact]) -> None:
+    """Say again what was said of ranges when they were measured: a table on disk is used without a word.
+
+    Args:
+        manifest: Its folder has the table, or none.
+        sample: The pictures and the method; a table of others will not be used.
+        wanted: Exported FP32 artifacts whose ranges are used.
+    """
+    table = CalibrationTable.known(manifest.folder)
+    if table is None or (table.model, table.sample) != (manifest.model.fingerprint, sample):
+        return
+    graphs = ((artifact.id, table.graphs.get(artifact.sha256)) for artifact in wanted)
+    found = [(graph.origin.artifact if graph.origin else name, graph) for name, graph in graphs if graph]
+    for name, graph in dict(found).items():  # ranges that were taken from another graph are judged there
+        warn_if_unstable(name, graph.stability)
+
+
 def _usable_table(manifest: Manifest, sample: Sample) -> CalibrationTable:
     table, model = CalibrationTable.load(manifest.folder), manifest.model.fingerprint
     if table is not None and (table.model, table.sample) == (model, sample):

@@ -86,6 +86,11 @@ class Sample:
         method = [self.method.value, self.method.parameter, self.is_equalized]
         return sha256_of_json([*method, list(self.pictures), self.preprocessing.to_json()])
 
+    @property
+    def observed_fingerprint(self) -> str:
+        """SHA-256 of what the smallest and largest values depend on: all of that but order and method."""
+        return sha256_of_json([self.is_equalized, sorted(self.pictures), self.preprocessing.to_json()])
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -283,3 +288,12 @@ class CalibrationTable:
             raise InputError(
                 f"{path} is damaged ({error!r}). Remove the file and run optimize again."
             ) from error
+
+    @classmethod
+    def known(cls, folder: Path) -> "CalibrationTable | None":
+        """The same without a word: None also where `load` would refuse it."""
+        try:
+            value = read_json(folder / CALIBRATION, "calibration table")
+            return cls.from_json(value) if value["schema_version"] == SCHEMA_VERSION else None
+        except (InputError, KeyError, TypeError, ValueError, AttributeError):
+            return None

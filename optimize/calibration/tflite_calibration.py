@@ -24,7 +24,7 @@ from optimize.calibration.quantized_tensors import Operation, QuantizedTensors, 
 from optimize.calibration.range import Range
 from optimize.calibration.table import GraphCalibration
 
-_MOVING = frozenset(
+MOVING = frozenset(
     {
         *("BATCH_TO_SPACE_ND", "DEPTH_TO_SPACE", "EXPAND_DIMS", "GATHER", "MAX_POOL_2D", "MIRROR_PAD", "PAD"),
         *("RESHAPE", "SLICE", "SPACE_TO_BATCH_ND", "SPACE_TO_DEPTH", "SQUEEZE", "STRIDED_SLICE", "TILE"),
@@ -32,7 +32,7 @@ _MOVING = frozenset(
     }
 )
 _AFFINE = frozenset({"ADD", "CAST", "CONCATENATION", "DIV", "MUL", "SUB"})
-_CLIPPING = frozenset({"RELU", "RELU6", "RELU_0_TO_1", "RELU_N1_TO_1"})
+CLIPPING = frozenset({"RELU", "RELU6", "RELU_0_TO_1", "RELU_N1_TO_1"})
 _SCORING = frozenset({"LOGISTIC", "LOG_SOFTMAX", "SOFTMAX"})
 # Weighted operator → which of its inputs is the activation; the weight is the second.
 _WEIGHTED = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 0, "FULLY_CONNECTED": 0, "TRANSPOSE_CONV": 2}
@@ -144,9 +144,9 @@ def _operations(model: TfliteModel) -> Iterator[Operation]:
         yield Operation(
             inputs=tuple(_name(model, i) for i in inputs),
             outputs=tuple(_name(model, operator.Outputs(i)) for i in range(operator.OutputsLength())),
-            moves=kind in _MOVING and inputs[:1] == places[:1],
+            moves=kind in MOVING and inputs[:1] == places[:1],
             is_affine=kind in _AFFINE,
-            clips=kind in _CLIPPING,
+            clips=kind in CLIPPING,
             scores=kind in _SCORING,
         )
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgepress.inspection.tflite_graph import TfliteModel, shape_of, tflite_model, tflite_model_in
+from edgepress.inspection.tflite_graph import TfliteModel, layer_name, shape_of, tflite_model, tflite_model_in
 from optimize.improvement.network import Array, FeatureOrder, Layer, Link, Network
 
 _PASSING = frozenset({"MAX_POOL_2D", "AVERAGE_POOL_2D", "RELU"})
@@ -64,7 +64,8 @@ class _Graph:
         return Network(layers, tuple(fitting))
 
     def _name(self, place: int) -> str:
-        return str(self._model.tensor(self._operators[place][1].Outputs(0)).Name().decode())
+        operator = self._operators[place][1]
+        return layer_name(self._model, operator, operator.Inputs(1))
 
     def _is_layer(self, place: int) -> bool:
         name, operator = self._operators[place]

@@ -18,7 +18,8 @@ from edgepress.files import sha256_of_file
 from edgepress.manifest import Manifest
 from edgepress.target import ComputeCapability, target_of
 from optimize import step
-from optimize.calibration import CALIBRATION, CalibrationMethod, CalibrationTable, calibrate
+from optimize.calibration import CALIBRATION, CalibrationMethod, CalibrationTable, Stability, calibrate
+from optimize.calibration.table import Origin
 from optimize.recipe import recipe_named
 from optimize.stage import OptimizeRequest, optimize_folder
 
@@ -119,6 +120,52 @@ def test_optimize_folder_makes_int8_anew_by_another_method(folder: Path, npz: Pa
     # What a method clips must fit into FP16 all the same.
     fp16 = [manifest.get("onnx-wf16_af16").provenance for manifest in (first, second)]
     assert fp16[0]["largest_activation"] == fp16[1]["largest_activation"]
+
+
+def test_fp16_is_kept_when_only_the_method_changes(folder: Path, npz: Path) -> None:
+    first = optimize_folder(request_for(folder, FP16, INT8, data=npz)).get("onnx-wf16_af16")
+    written = (folder / first.path).stat().st_mtime_ns
+    by_mse = request_for(folder, FP16, INT8, data=npz, calibration=CalibrationMethod.MSE)
+    assert optimize_folder(by_mse).get("onnx-wf16_af16") == first
+    assert (folder / first.path).stat().st_mtime_ns == written
+    other = optimize_folder(replace(by_mse, seed=1)).get("onnx-wf16_af16")  # other pictures check anew
+    assert other.key != first.key
+
+
+def test_a_table_that_is_used_again_repeats_its_warning(
+    folder: Path, npz: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for recipes in ((INT8,), (INT8,), (INT8, TENSORRT)):  # calibrated; up to date; one more recipe
+        caplog.clear()
+        optimize_folder(request_for(folder, *recipes, data=npz, samples=1))
+        assert caplog.text.count("onnx-fp32 was calibrated on one picture") == 1
+    caplog.clear()
+    optimize_folder(request_for(folder, FP16))  # no ranges are asked for
+    optimize_folder(request_for(folder, INT8, data=npz))
+    assert "calibrated on one picture" not in caplog.text  # 8 other pictures
+
+
+def test_ranges_taken_from_another_graph_are_warned_of_once(
+    folder: Path, npz: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = optimize_folder(request_for(folder, INT8, data=npz))
+    table = CalibrationTable.load(folder)
+    assert table is not None
+    base = made.get("onnx-fp32")
+    unstable = replace(table.graph_of(base.sha256), stability=Stability((4, 4), {"relu1": 0.9}))
+    taken = replace(unstable, origin=Origin("onnx-fp32", ("relu1",), 0.0, ()))
+    table.with_graph(base.sha256, unstable).with_graph("b" * 64, taken).save(folder)
+    wanted = [base, replace(base, id="tflite-fp32", sha256="b" * 64)]
+    for artifacts in (wanted, wanted[1:]):
+        caplog.clear()
+        calibrate.warn_of_known(made, table.sample, artifacts)
+        assert caplog.text.count("onnx-fp32: 8 calibration pictures are too few") == 1
+        assert "tflite-fp32" not in caplog.text
+    caplog.clear()
+    calibrate.warn_of_known(made, replace(table.sample, method=CalibrationMethod.MSE), wanted)
+    (folder / CALIBRATION).write_text("{")
+    calibrate.warn_of_known(made, table.sample, wanted)
+    assert caplog.text == ""
 
 
 @pytest.mark.parametrize(

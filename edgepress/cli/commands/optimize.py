@@ -102,7 +102,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-drop",
         type=amount,
         metavar="POINTS",
-        help="top-1 that INT8 in ONNX may lose against FP32: else layers go back to float until it does not",
+        help="top-1 that INT8 may lose against FP32: else layers go back to float until it does not",
     )
     add("--strict", action="store_true", help="hold --max-drop against the 95 %% bound of the drop")
     add(

@@ -144,7 +144,9 @@ def test_strict_budget_names_the_pictures_that_it_needs(folder: Path, many: Path
 
 
 def test_budget_refuses_recipes_that_it_cannot_judge(folder: Path, many: Path) -> None:
-    with pytest.raises(InputError, match="--max-drop judges INT8 recipes for ONNX, and none is asked for"):
+    with pytest.raises(
+        InputError, match="--max-drop judges INT8 recipes for ONNX and TFLite, and none is asked for"
+    ):
         optimize_folder(request_for(folder, many, 1.0, "onnx_wf16_af16"))
 
 
