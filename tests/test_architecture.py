@@ -15,6 +15,7 @@ STAGES = ("train", "export", "optimize", "benchmark", "deploy")
 FRAMEWORKS = {
     *(
         "ai_edge_litert",
+        "cuda",
         "h5py",
         "jinja2",
         "keras",
