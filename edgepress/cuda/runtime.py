@@ -14,8 +14,8 @@ logger = logging.getLogger(__name__)
 MODULES = ("cuda.bindings.runtime", "cuda.cudart")
 """Where cuda-python has the runtime API: since 12.6, and before."""
 
-_SUCCESS = "cudaSuccess"
 _ABSENCES = {CudaFault.ABSENT, CudaFault.OLD_DRIVER}
+_LASTING = {CudaFault.LAUNCH, CudaFault.LOST}  # every later call of the process gives the same error
 
 
 def cuda_module() -> ModuleType:
@@ -36,6 +36,19 @@ def cuda_module() -> ModuleType:
 
 
 @dataclass(frozen=True)
+class GpuDevice:
+    """The current GPU.
+
+    Attributes:
+        name: Of the product.
+        compute_capability: Such as "8.6".
+    """
+
+    name: str
+    compute_capability: str
+
+
+@dataclass(frozen=True)
 class GpuMemory:
     """Memory of the current GPU, for every process together, in bytes (on a Jetson: of the whole system)."""
 
@@ -49,6 +62,7 @@ class Cuda:
     def __init__(self, module: Any) -> None:
         self._module = module
         self._success = module.cudaError_t.cudaSuccess
+        self._is_broken = False
 
     def constant(self, enumeration: str, name: str) -> Any:
         """A member of one of CUDA's enumerations."""
@@ -71,7 +85,9 @@ class Cuda:
             ) from error
         if code != self._success:
             self._forget_last_error()
-            raise CudaError(_described(function, arguments), _name_of(code))
+            failure = CudaError(_described(function, arguments), _name_of(code))
+            self._is_broken |= failure.fault in _LASTING
+            raise failure
         return values[0] if len(values) == 1 else tuple(values) or None
 
     def _forget_last_error(self) -> None:
@@ -82,14 +98,16 @@ class Cuda:
         """Call a function that gives something back.
 
         Raises:
-            CudaError: It failed. While another error is on its way, that one is told, and this is logged.
+            CudaError: It failed. Where another error is on its way, or the GPU was found broken before, that
+                was told already, and this is logged.
         """
+        was_broken = self._is_broken
         try:
             self.call(function, *arguments)
         except CudaError as error:
-            if error.__context__ is None:
+            if error.__context__ is None and not was_broken:
                 raise
-            logger.debug("while another error is on its way: %s", error)
+            logger.debug("after another error: %s", error)
 
     def require_device(self) -> None:
         """Make sure that there is a GPU to be used.
@@ -118,6 +136,20 @@ class Cuda:
         if not driver:
             return "no NVIDIA driver is loaded"
         return f"the driver is for CUDA {_version(driver)}, cuda-python for {_version(runtime)}"
+
+    def device(self) -> GpuDevice:
+        """Ask which GPU it is.
+
+        Raises:
+            CudaError: The GPU does not tell.
+        """
+        number = self.call("cudaGetDevice")
+        name = bytes(self.call("cudaGetDeviceProperties", number).name).split(b"\0")[0]
+        major, minor = (
+            self.call("cudaDeviceGetAttribute", self.constant("cudaDeviceAttr", attribute), number)
+            for attribute in ("cudaDevAttrComputeCapabilityMajor", "cudaDevAttrComputeCapabilityMinor")
+        )
+        return GpuDevice(name.decode("utf-8", errors="replace"), f"{major}.{minor}")
 
     def memory(self) -> GpuMemory:
         """Ask how much memory the GPU has (makes this process's CUDA context, if there is none).

@@ -64,6 +64,46 @@ class NamedOutputs(Protocol):
         """
 
 
+@dataclass(frozen=True)
+class DeviceTime:
+    """One inference by the GPU's own clock, in ns.
+
+    Attributes:
+        upload_ns: Input to the GPU.
+        compute_ns: From the first kernel to the last.
+        download_ns: Scores from the GPU.
+    """
+
+    upload_ns: int
+    compute_ns: int
+    download_ns: int
+
+
+@dataclass(frozen=True)
+class DeviceMemoryUse:
+    """What a loaded model takes of a GPU. None where the runtime does not tell.
+
+    Attributes:
+        activation_bytes: For what lies between layers, as the runtime tells; the weights are not in it.
+        taken_bytes: By how much free memory fell from before the model was loaded until now, as CUDA tells
+            (cudaMemGetInfo): weights, activations, kernels and buffers, and what others took meanwhile.
+    """
+
+    activation_bytes: int | None
+    taken_bytes: int | None
+
+
+@runtime_checkable
+class OnGpu(Protocol):
+    """A runner that can ask the GPU itself about the model that it has loaded."""
+
+    def device_times(self, images: NDArray[np.float32], runs: int) -> tuple[DeviceTime, ...]:
+        """Run the input of `Runner.infer` so many times, each timed by events on the stream."""
+
+    def device_memory(self) -> DeviceMemoryUse:
+        """What it takes now."""
+
+
 def head_among(names: Iterable[str]) -> str | None:
     """The name of the output that holds the scores of the classes; None if no name says so.
 

@@ -49,6 +49,20 @@ class Capture(IntEnum):
     cudaStreamCaptureModeThreadLocal = 1
 
 
+class Attribute(IntEnum):
+    """cudaDeviceAttr."""
+
+    cudaDevAttrComputeCapabilityMajor = 75
+    cudaDevAttrComputeCapabilityMinor = 76
+
+
+@dataclass(frozen=True)
+class Properties:
+    """cudaDeviceProp."""
+
+    name: bytes
+
+
 class Kind(Enum):
     """What can be left behind."""
 
@@ -144,6 +158,7 @@ class FakeCuda:
     cudaError_t = Error
     cudaMemcpyKind = Copy
     cudaStreamCaptureMode = Capture
+    cudaDeviceAttr = Attribute
 
     def __init__(
         self,
@@ -151,6 +166,7 @@ class FakeCuda:
         total_bytes: int = 8192 * MIB,
         devices: int = 1,
         driver_version: int = RUNTIME_VERSION,
+        capability: tuple[int, int] = (8, 6),
         pace: Pace = Pace(),
     ) -> None:
         self.now_ns = 0
@@ -162,6 +178,7 @@ class FakeCuda:
         self._used_bytes = 300 * MIB  # the context
         self._devices = devices
         self._driver_version = driver_version
+        self._capability = capability
         self._pace = pace
         self._sticky: Error | None = None
         self._last = Error.cudaSuccess
@@ -212,6 +229,17 @@ class FakeCuda:
             return self._devices
 
         return self._answer("cudaGetDeviceCount", count)
+
+    def cudaGetDevice(self) -> Any:
+        return self._answer("cudaGetDevice", lambda: 0)
+
+    def cudaGetDeviceProperties(self, device: int) -> Any:
+        return self._answer("cudaGetDeviceProperties", lambda: Properties(b"Fake RTX A2000"))
+
+    def cudaDeviceGetAttribute(self, attr: Attribute, device: int) -> Any:
+        is_major = attr is Attribute.cudaDevAttrComputeCapabilityMajor
+        major, minor = self._capability
+        return self._answer("cudaDeviceGetAttribute", lambda: major if is_major else minor)
 
     def cudaDriverGetVersion(self) -> Any:
         return self._answer("cudaDriverGetVersion", lambda: self._driver_version)

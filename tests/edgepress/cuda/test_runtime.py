@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from edgepress.cuda.fault import CudaError, CudaFault, fault_of
-from edgepress.cuda.runtime import MODULES, Cuda, GpuMemory, cuda_module
+from edgepress.cuda.runtime import MODULES, Cuda, GpuDevice, GpuMemory, cuda_module
 from edgepress.errors import DeviceFaultError, MissingDeviceError, MissingRuntimeError
 from tests.fakes.fake_cuda import MIB, Error, FakeCuda, Injection
 
@@ -116,6 +116,21 @@ def test_require_device_understands_how_older_versions_say_that_there_is_no_driv
         Cuda(module).require_device()
 
 
+def test_release_is_silent_once_the_gpu_was_found_broken() -> None:
+    fake = FakeCuda()
+    cuda = Cuda(fake)
+    address = cuda.call("cudaMalloc", 16)
+    fake.fail_kernels()
+    with pytest.raises(CudaError, match="cudaErrorLaunchFailure"):
+        cuda.memory()
+    cuda.release("cudaFree", address)
+    fake.assert_nothing_left()
+
+
+def test_device_has_a_name_and_a_compute_capability() -> None:
+    assert Cuda(FakeCuda(capability=(8, 9))).device() == GpuDevice("Fake RTX A2000", "8.9")
+
+
 def test_every_error_is_of_one_kind() -> None:
     assert fault_of("cudaErrorOfNextYear") is CudaFault.OTHER
 
@@ -143,13 +158,15 @@ import inspect, re
 
 module = runtime.cuda_module()
 names = re.findall(r'"(cuda[A-Z]\\w+)"', inspect.getsource(runtime) + inspect.getsource(resources))
-members = {"cudaSuccess", "cudaError_t", "cudaMemcpyKind", "cudaStreamCaptureMode"}
+members = {"cudaSuccess", "cudaError_t", "cudaMemcpyKind", "cudaStreamCaptureMode", "cudaDeviceAttr"}
 cuda = runtime.Cuda(module)
 cuda.constant("cudaStreamCaptureMode", "cudaStreamCaptureModeThreadLocal")
+for attribute in ("cudaDevAttrComputeCapabilityMajor", "cudaDevAttrComputeCapabilityMinor"):
+    cuda.constant("cudaDeviceAttr", attribute)
 for direction in ("cudaMemcpyHostToDevice", "cudaMemcpyDeviceToHost"):
     cuda.constant("cudaMemcpyKind", direction)
-missing = [n for n in names if n not in members and "Memcpy" not in n[:11] and "Mode" not in n
-           and not callable(getattr(module, n, None))]
+mentioned = [n for n in names if n not in members and not re.match("cudaMemcpy.*To|.*Mode|cudaDevAttr", n)]
+missing = [n for n in mentioned if not callable(getattr(module, n, None))]
 assert not missing, missing
 try:
     cuda.require_device()

@@ -1,0 +1,284 @@
+"""Runs a plan with TensorRT 10 or 11, or with TensorRT-RTX, on a CUDA device."""
+
+import importlib
+import re
+import statistics
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgepress.artifact import Device, Format, Runtime
+from edgepress.cuda.resources import Stream, stream
+from edgepress.cuda.runtime import Cuda, cuda_module
+from edgepress.errors import InputError, MissingRuntimeError
+from edgepress.runners.runner import DeviceMemoryUse, DeviceTime, LayerTime, RunnerKind
+from edgepress.runners.tensorrt_binding import Binding, Launch, bound, four_stamps
+from edgepress.runners.tensorrt_plan import Plan
+
+PLACE = "TensorRT"
+_WARM_UPS = 3
+_NS_PER_MS = 1_000_000
+
+
+@dataclass(frozen=True)
+class Flavour:
+    """TensorRT proper or TensorRT-RTX: the same interface in another package.
+
+    Attributes:
+        runtime: That an artifact names.
+        title: As NVIDIA writes it.
+        package: To import.
+        extra: Of edgepress, that brings it.
+    """
+
+    runtime: Runtime
+    title: str
+    package: str
+    extra: str
+
+    def module(self) -> ModuleType:
+        """The package; raises MissingRuntimeError where it is not installed."""
+        try:
+            return importlib.import_module(self.package)
+        except ImportError as error:
+            raise MissingRuntimeError(self.runtime.value, self.extra) from error
+
+
+TENSORRT = Flavour(Runtime.TENSORRT, "TensorRT", "tensorrt", "gpu-trt")
+TENSORRT_RTX = Flavour(Runtime.TENSORRT_RTX, "TensorRT-RTX", "tensorrt_rtx", "tensorrt-rtx")
+
+Modules = Callable[[], tuple[Any, Any]]
+"""Gives TensorRT's module and that of CUDA's runtime API; tests give fakes."""
+
+
+def modules_of(flavour: Flavour) -> Modules:
+    """The installed ones; raises MissingRuntimeError."""
+    return lambda: (flavour.module(), cuda_module())
+
+
+def on_tensorrt(path: Path, threads: int) -> "TensorRtRunner":
+    """A runner with TensorRT. Nothing is loaded yet; the threads do not matter."""
+    del threads
+    return TensorRtRunner(path, TENSORRT, modules_of(TENSORRT))
+
+
+def on_tensorrt_rtx(path: Path, threads: int) -> "TensorRtRunner":
+    """A runner with TensorRT-RTX. Nothing is loaded yet; the threads do not matter."""
+    del threads
+    return TensorRtRunner(path, TENSORRT_RTX, modules_of(TENSORRT_RTX))
+
+
+def profile_tensorrt(
+    path: Path, threads: int, image: NDArray[np.float32], runs: int, scratch: Path
+) -> tuple[LayerTime, ...]:
+    """The time of each layer in TensorRT (see `Profiler`)."""
+    del scratch  # TensorRT tells each time as it comes
+    with on_tensorrt(path, threads) as runner:
+        return runner.layer_times(image, runs)
+
+
+def profile_tensorrt_rtx(
+    path: Path, threads: int, image: NDArray[np.float32], runs: int, scratch: Path
+) -> tuple[LayerTime, ...]:
+    """The time of each layer in TensorRT-RTX (see `Profiler`)."""
+    del scratch
+    with on_tensorrt_rtx(path, threads) as runner:
+        return runner.layer_times(image, runs)
+
+
+class TensorRtRunner:
+    """One plan on the first CUDA device, with a stream of its own.
+
+    Attributes:
+        evidence: TensorRT's version, the GPU, and how the layers are launched.
+    """
+
+    def __init__(
+        self, path: Path, flavour: Flavour, modules: Modules, launch: Launch = Launch.QUEUED
+    ) -> None:
+        self.evidence = ""
+        self._path = path
+        self._flavour = flavour
+        self._modules = modules
+        self._launch = launch
+        self._resources = ExitStack()
+        self._buffers = ExitStack()
+        self._trt: Any = None
+        self._free_bytes = 0
+
+    def __enter__(self) -> "TensorRtRunner":
+        """Check the plan's card, load the plan, and take memory for its smallest batch.
+
+        Raises:
+            MissingRuntimeError: TensorRT or cuda-python is not installed.
+            MissingDeviceError: There is no driver, one that is too old, or no GPU.
+            InputError: The plan is missing or damaged, cannot run here, or has a batch that is not asked for.
+            DeviceFaultError: The GPU has too little memory, or fails.
+        """
+        trt, runtime_module = self._modules()
+        self._trt = trt
+        self._cuda = Cuda(runtime_module)
+        self._cuda.require_device()
+        content = self._content()
+        with ExitStack() as stack:
+            self._stream: Stream = stack.enter_context(stream(self._cuda))
+            self._free_bytes = self._cuda.memory().free_bytes
+            self._plan = Plan(trt, self._cuda, self._path, content)
+            stack.callback(self._plan.close)
+            stack.push(self._release_buffers)
+            self._bind(self._plan.batches()[0])
+            self.evidence = self._told()
+            self._resources = stack.pop_all()
+        return self
+
+    def _content(self) -> bytes:
+        try:
+            return self._path.read_bytes()
+        except OSError as error:
+            raise InputError(
+                f"The plan {self._path} cannot be read: {error.strerror}. Check the path, or build it anew."
+            ) from error
+
+    def _told(self) -> str:
+        device = self._cuda.device()
+        how = f"{self._launch.value}, one stream"
+        if self._launch is Launch.GRAPH:
+            note = self._binding.graph_note
+            how = "CUDA graph, one stream" if note is None else f"no CUDA graph ({note}), one stream"
+        version = f"{self._flavour.title} {self._trt.__version__}"
+        return f"{version}, {device.name} ({device.compute_capability}), {how}"
+
+    def _bind(self, batch: int) -> None:
+        self._buffers.close()
+        with ExitStack() as stack:
+            self._binding: Binding = stack.enter_context(
+                bound(self._cuda, self._plan, self._stream, batch, self._launch)
+            )
+            self._buffers = stack.pop_all()
+
+    def _release_buffers(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._buffers.__exit__(kind, error, trace)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._resources.__exit__(kind, error, trace)
+
+    def infer(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(N, height, width, 3) preprocessed float32 → (N, classes) float32 logits.
+
+        Raises:
+            InputError: The plan does not take so many, or pictures of this size.
+            DeviceFaultError: TensorRT or the GPU failed.
+        """
+        self._fit(images)
+        (scores,) = self._binding.run(images, (self._plan.head,))
+        return scores.astype(np.float32, copy=False)
+
+    def _fit(self, images: NDArray[Any]) -> None:
+        wanted = self._plan.input.shape[1:]
+        if images.shape[1:] != wanted:
+            raise InputError(
+                f"{self._path} takes pictures of shape {wanted}, got {images.shape[1:]}. "
+                "Prepare them as the manifest says."
+            )
+        if len(images) != self._binding.batch:
+            self._bind(len(images))
+
+    def outputs(self, images: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
+        """The input of `infer` → every output by name (see `NamedOutputs`)."""
+        self._fit(images)
+        names = tuple(output.name for output in self._plan.outputs)
+        return dict(zip(names, self._binding.run(images, names), strict=True))
+
+    def device_times(self, images: NDArray[np.float32], runs: int) -> tuple[DeviceTime, ...]:
+        """Each of so many inferences by the GPU's clock (see `OnGpu`).
+
+        Raises:
+            InputError: See `infer`.
+            DeviceFaultError: See `infer`.
+        """
+        self.infer(images)
+        with four_stamps(self._cuda) as stamps:
+            return tuple(self._binding.timed(self._plan.head, stamps) for _ in range(runs))
+
+    def device_memory(self) -> DeviceMemoryUse:
+        """What the plan takes now (see `OnGpu`).
+
+        Raises:
+            DeviceFaultError: The GPU does not tell.
+        """
+        taken_bytes = self._free_bytes - self._cuda.memory().free_bytes
+        return DeviceMemoryUse(self._plan.activation_bytes(), taken_bytes)
+
+    def layer_times(self, images: NDArray[np.float32], runs: int) -> tuple[LayerTime, ...]:
+        """The median time of each layer over so many inferences, after a few that do not count.
+
+        With a profiler TensorRT waits for each inference at once, so nothing else is timed meanwhile. A
+        layer's operator and precision are not known here.
+
+        Raises:
+            InputError: See `infer`.
+            DeviceFaultError: See `infer`.
+        """
+        self.infer(images)
+        found: dict[str, list[float]] = {}
+        self._plan.context.profiler = _profiler_of(self._trt, found)
+        for _ in range(_WARM_UPS + runs):
+            self.infer(images)
+        return tuple(
+            LayerTime(name, _operator_in(name), PLACE, None, statistics.median(times[-runs:]) * _NS_PER_MS)
+            for name, times in found.items()
+        )
+
+
+def _profiler_of(trt: Any, found: dict[str, list[float]]) -> Any:
+    class Times(trt.IProfiler):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+
+        def report_layer_time(self, layer_name: str, ms: float) -> None:
+            found.setdefault(layer_name, []).append(ms)
+
+    return Times()
+
+
+def _operator_in(name: str) -> str:
+    """What a layer's name says of it, e.g. "Reformatting CopyNode for …" → "Reformatting CopyNode"."""
+    return re.split(r" for |[/:+(]", name.strip(), maxsplit=1)[0].strip() or name
+
+
+def _kind(flavour: Flavour, opener: Any, profiler: Any, rank: int) -> RunnerKind:
+    return RunnerKind(
+        name=flavour.runtime.value,
+        device=Device.CUDA,
+        formats=(Format.ENGINE,),
+        package=flavour.package,
+        distribution=flavour.runtime.value,
+        extra=flavour.extra,
+        open=opener,
+        places=(PLACE,),
+        profiler=profiler,
+        rank=rank,
+        title=flavour.title,
+    )
+
+
+RUNNERS = (
+    _kind(TENSORRT, on_tensorrt, profile_tensorrt, 50),
+    _kind(TENSORRT_RTX, on_tensorrt_rtx, profile_tensorrt_rtx, 51),
+)
