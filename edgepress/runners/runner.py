@@ -7,7 +7,7 @@ nothing else needs to know of it (docs/adding-a-runner.md adds one).
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from functools import lru_cache
 from pathlib import Path
@@ -167,6 +167,7 @@ class RunnerKind:
         purpose: What its numbers are good for.
         rank: The lowest rank whose FP32 artifact can run is the reference of accuracy.
         title: As its makers write it, e.g. "ONNX Runtime"; empty for its `name`.
+        unfit: Precisions that it has no kernels for, with the reason: such an artifact is not run.
     """
 
     name: str
@@ -181,6 +182,7 @@ class RunnerKind:
     purpose: Purpose = Purpose.LATENCY_AND_ACCURACY
     rank: int = 100
     title: str = ""
+    unfit: Mapping[Precision, str] = field(default_factory=dict)
 
     def is_made_for(self, artifact: Artifact) -> bool:
         """Whether the artifact was made for this runner (others of its format can run, too, if asked)."""

@@ -10,7 +10,7 @@ import pytest
 
 from edgepress.artifact import Device, Runtime
 from edgepress.errors import InputError, MissingDeviceError, MissingRuntimeError
-from edgepress.runners import litert_runner, onnxruntime_runner, tensorflow_runner
+from edgepress.runners import litert_runner, onnxruntime_runner, tensorflow_runner, tensorrt_runner
 from edgepress.runners.litert_runner import dequantized, quantized
 from edgepress.runners.runner import NamedOutputs, OpenRunner, head_among, runner_for, runner_kinds, title_of
 
@@ -262,7 +262,9 @@ def test_every_runner_has_a_title_and_an_unknown_one_its_name() -> None:
     assert all(kind.title for kind in runner_kinds())
 
 
-def test_runner_for_knows_every_cpu_runtime_and_refuses_engines() -> None:
+def test_runner_for_knows_every_pair_and_refuses_others() -> None:
     assert runner_for(Runtime.LITERT, Device.CPU) is litert_runner.on_cpu
-    with pytest.raises(InputError, match="no runner for tensorrt-rtx on cuda"):
-        runner_for(Runtime.TENSORRT_RTX, Device.CUDA)
+    assert runner_for(Runtime.TENSORRT, Device.CUDA) is tensorrt_runner.on_tensorrt
+    assert runner_for(Runtime.TENSORRT_RTX, Device.CUDA) is tensorrt_runner.on_tensorrt_rtx
+    with pytest.raises(InputError, match="no runner for tensorrt-rtx on cpu"):
+        runner_for(Runtime.TENSORRT_RTX, Device.CPU)
