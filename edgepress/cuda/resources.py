@@ -170,12 +170,12 @@ def graph(cuda: Cuda, on: Stream, enqueue: Callable[[], None]) -> Iterator[Graph
     recorded = _recorded(cuda, on, enqueue)
     try:
         handle = cuda.call("cudaGraphInstantiate", recorded, _PLAIN)
+        try:
+            yield Graph(handle)
+        finally:
+            cuda.release("cudaGraphExecDestroy", handle)
     finally:
-        cuda.release("cudaGraphDestroy", recorded)  # what can be launched is a copy of it
-    try:
-        yield Graph(handle)
-    finally:
-        cuda.release("cudaGraphExecDestroy", handle)
+        cuda.release("cudaGraphDestroy", recorded)
 
 
 def _recorded(cuda: Cuda, on: Stream, enqueue: Callable[[], None]) -> Any:

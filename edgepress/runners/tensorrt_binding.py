@@ -93,7 +93,7 @@ class Binding:
                 raise self._plan.full("run")
             self._stream.synchronize()  # where CUDA has the reason, it says more than TensorRT
             raise DeviceFaultError(
-                f"TensorRT could not run a plan: {self._plan.log.tail()}. "
+                f"TensorRT could not run {self._plan.path}: {self._plan.log.tail()}. "
                 "Build the plan anew with the TensorRT and on the GPU that are here."
             )
 

@@ -51,6 +51,7 @@ class Plan:
     """An engine with one execution context. `close` gives both back; the GPU must be idle then.
 
     Attributes:
+        path: Of its file.
         context: `IExecutionContext`.
         engine: `ICudaEngine`.
         input: The one that the picture goes into.
@@ -67,7 +68,7 @@ class Plan:
             InputError: TensorRT does not take the plan, or it has not one input and an output.
             DeviceFaultError: The GPU has too little memory for it.
         """
-        self._path = path
+        self.path = path
         self._cuda = cuda
         self.log = PlanLog()
         self._logger = _logger_of(trt, self.log)  # TensorRT keeps no reference to it
@@ -105,7 +106,7 @@ class Plan:
         if self.log.tells_full():
             raise self.full("loaded")
         raise InputError(
-            f"TensorRT {trt.__version__} does not take {self._path}: {self.log.tail()}. "
+            f"TensorRT {trt.__version__} does not take {self.path}: {self.log.tail()}. "
             "Build the plan anew with the TensorRT and on the GPU that are here."
         )
 
@@ -113,7 +114,7 @@ class Plan:
         """The error for a GPU without enough memory, with what it has."""
         memory: GpuMemory = self._cuda.memory()
         return DeviceFaultError(
-            f"The GPU has too little memory while {self._path} is {doing} ({memory.free_bytes / _MIB:.0f} of "
+            f"The GPU has too little memory while {self.path} is {doing} ({memory.free_bytes / _MIB:.0f} of "
             f"{memory.total_bytes / _MIB:.0f} MiB free): {self.log.tail()}. "
             "End what else uses the GPU (see nvidia-smi), or take a smaller batch or precision."
         )
@@ -122,7 +123,7 @@ class Plan:
         kind = self.engine.get_tensor_dtype(name).name
         if kind not in _DTYPES:
             raise InputError(
-                f"{self._path} has a tensor {name} of type {kind}, wanted {', '.join(_DTYPES)}. "
+                f"{self.path} has a tensor {name} of type {kind}, wanted {', '.join(_DTYPES)}. "
                 "Build it from an ONNX file of edgepress."
             )
         return PlanTensor(name, tuple(self.engine.get_tensor_shape(name)), _DTYPES[kind])
@@ -144,12 +145,12 @@ class Plan:
         shape = (batch, *self.input.shape[1:])
         if not smallest <= batch <= largest or not self.context.set_input_shape(self.input.name, shape):
             raise InputError(
-                f"{self._path} takes a batch of {smallest} to {largest}, got {batch}. "
+                f"{self.path} takes a batch of {smallest} to {largest}, got {batch}. "
                 "Use another batch, or build the plan with a wider optimization profile."
             )
         if unknown := list(self.context.infer_shapes()):
             raise InputError(
-                f"{self._path} leaves the shape of {unknown[0]} open, which depends on values. "
+                f"{self.path} leaves the shape of {unknown[0]} open, which depends on values. "
                 "Build it from an ONNX file of edgepress."
             )
         return shape, {

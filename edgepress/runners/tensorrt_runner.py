@@ -111,6 +111,7 @@ class TensorRtRunner:
         self._buffers = ExitStack()
         self._trt: Any = None
         self._free_bytes = 0
+        self._binding: Binding | None = None
 
     def __enter__(self) -> "TensorRtRunner":
         """Check the plan's card, load the plan, and take memory for its smallest batch.
@@ -132,8 +133,8 @@ class TensorRtRunner:
             self._plan = Plan(trt, self._cuda, self._path, content)
             stack.callback(self._plan.close)
             stack.push(self._release_buffers)
-            self._bind(self._plan.batches()[0])
-            self.evidence = self._told()
+            binding = self._bound_to(self._plan.batches()[0])
+            self.evidence = self._told(binding)
             self._resources = stack.pop_all()
         return self
 
@@ -145,22 +146,25 @@ class TensorRtRunner:
                 f"The plan {self._path} cannot be read: {error.strerror}. Check the path, or build it anew."
             ) from error
 
-    def _told(self) -> str:
+    def _told(self, binding: Binding) -> str:
         device = self._cuda.device()
         how = f"{self._launch.value}, one stream"
         if self._launch is Launch.GRAPH:
-            note = self._binding.graph_note
+            note = binding.graph_note
             how = "CUDA graph, one stream" if note is None else f"no CUDA graph ({note}), one stream"
         version = f"{self._flavour.title} {self._trt.__version__}"
         return f"{version}, {device.name} ({device.compute_capability}), {how}"
 
-    def _bind(self, batch: int) -> None:
-        self._buffers.close()
-        with ExitStack() as stack:
-            self._binding: Binding = stack.enter_context(
-                bound(self._cuda, self._plan, self._stream, batch, self._launch)
-            )
-            self._buffers = stack.pop_all()
+    def _bound_to(self, batch: int) -> Binding:
+        """The memory for a batch; taken anew where it was for another one."""
+        if self._binding is None or self._binding.batch != batch:
+            self._binding = None  # what is given back must not be used, whatever happens next
+            self._buffers.close()
+            with ExitStack() as stack:
+                made = stack.enter_context(bound(self._cuda, self._plan, self._stream, batch, self._launch))
+                self._buffers = stack.pop_all()
+            self._binding = made
+        return self._binding
 
     def _release_buffers(
         self,
@@ -168,6 +172,7 @@ class TensorRtRunner:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._binding = None
         self._buffers.__exit__(kind, error, trace)
 
     def __exit__(
@@ -185,25 +190,22 @@ class TensorRtRunner:
             InputError: The plan does not take so many, or pictures of this size.
             DeviceFaultError: TensorRT or the GPU failed.
         """
-        self._fit(images)
-        (scores,) = self._binding.run(images, (self._plan.head,))
+        (scores,) = self._fit(images).run(images, (self._plan.head,))
         return scores.astype(np.float32, copy=False)
 
-    def _fit(self, images: NDArray[Any]) -> None:
+    def _fit(self, images: NDArray[Any]) -> Binding:
         wanted = self._plan.input.shape[1:]
         if images.shape[1:] != wanted:
             raise InputError(
                 f"{self._path} takes pictures of shape {wanted}, got {images.shape[1:]}. "
                 "Prepare them as the manifest says."
             )
-        if len(images) != self._binding.batch:
-            self._bind(len(images))
+        return self._bound_to(len(images))
 
     def outputs(self, images: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
         """The input of `infer` → every output by name (see `NamedOutputs`)."""
-        self._fit(images)
         names = tuple(output.name for output in self._plan.outputs)
-        return dict(zip(names, self._binding.run(images, names), strict=True))
+        return dict(zip(names, self._fit(images).run(images, names), strict=True))
 
     def device_times(self, images: NDArray[np.float32], runs: int) -> tuple[DeviceTime, ...]:
         """Each of so many inferences by the GPU's clock (see `OnGpu`).
@@ -212,9 +214,10 @@ class TensorRtRunner:
             InputError: See `infer`.
             DeviceFaultError: See `infer`.
         """
-        self.infer(images)
+        binding = self._fit(images)
+        binding.run(images, (self._plan.head,))
         with four_stamps(self._cuda) as stamps:
-            return tuple(self._binding.timed(self._plan.head, stamps) for _ in range(runs))
+            return tuple(binding.timed(self._plan.head, stamps) for _ in range(runs))
 
     def device_memory(self) -> DeviceMemoryUse:
         """What the plan takes now (see `OnGpu`).

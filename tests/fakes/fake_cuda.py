@@ -387,11 +387,8 @@ class FakeCuda:
         self.calls["any"] += 1
         self.now_ns += self._pace.call_ns
         failed = self._sticky or self._fault_due(function)
-        if failed in _STICKY:
-            self._sticky = failed
-            if function in _RELEASES:
-                act()  # the driver has taken everything back
         if failed:
+            self._unwind(function, failed, act)
             return self._failed(failed)
         try:
             value = act()
@@ -402,6 +399,16 @@ class FakeCuda:
         if value is None:
             return (Error.cudaSuccess,)
         return (Error.cudaSuccess, *(value if isinstance(value, tuple) else (value,)))
+
+    def _unwind(self, function: str, failed: Error, act: Callable[[], Any]) -> None:
+        """What a call that fails does all the same."""
+        if failed in _STICKY:
+            self._sticky = failed
+            if function in _RELEASES:
+                act()  # the driver has taken everything back
+        if function == "cudaStreamEndCapture":  # ends it, also where nothing usable was recorded
+            for state in self._streams.values():
+                state.recording = None
 
     def _failed(self, error: Error) -> tuple[Any, ...]:
         self._last = error
