@@ -18,6 +18,8 @@ PYTHON  ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	done; echo python3)
 
 VENV      := .venv
+# A GPU's runtimes want different TensorRT and CUDA, so each has an environment of its own (docs/gpu.md).
+GPU_VENVS := $(if $(filter cuda,$(DEVICE)),.venv-gpu-trt .venv-gpu-ort .venv-gpu-tf)
 BIN       := $(VENV)/bin
 EDGEPRESS := $(BIN)/edgepress
 NEEDS_DATA := $(and $(filter $(DEFAULT_JOB),$(JOB)),$(filter all optimize parity benchmark,$(or $(MAKECMDGOALS),all)))
@@ -34,7 +36,7 @@ RUN     = $(EDGEPRESS) run '$(JOB)' $(FULL) $(foreach pair,$(SET),--set '$(pair)
 all: setup ## everything that JOB says: export, optimize, parity, benchmark with its report (the default)
 	@$(RUN)
 
-setup: $(VENV)/.installed ## make .venv and install edgepress with all CPU runtimes
+setup: $(VENV)/.installed $(GPU_VENVS:%=%/.installed) ## make .venv with all CPU runtimes; with DEVICE=cuda also .venv-gpu-*
 
 preflight:
 	@$(PYTHON) edgepress/cli/preflight.py '$(MODEL)' '$(WEIGHTS)' '$(DATA)' '$(or $(OUT),out)' '$(VENV)' '$(NEEDS_DATA)'
@@ -42,6 +44,11 @@ preflight:
 $(VENV)/.installed: pyproject.toml | preflight
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+.venv-gpu-%/.installed: pyproject.toml | preflight
+	@test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check --editable '.[gpu-$*]'
 	@touch $@
 
 export: setup ## Keras model to SavedModel, ONNX and TFLite
@@ -87,9 +94,9 @@ check: $(VENV)/.installed ## format, lint, types; what runs on a device also as 
 	$(BIN)/mypy
 	$(BIN)/mypy --python-version 3.10 --cache-dir .mypy_cache/device edgepress/*.py edgepress/runners edgepress/cuda edgepress/doctor edgepress/parity benchmark deploy/runtime
 
-clean: ## remove what was made, except .venv
+clean: ## remove what was made, except .venv and .venv-gpu-*
 	rm -rf out build *.egg-info .mypy_cache .pytest_cache .ruff_cache
-	find . -name __pycache__ -not -path './$(VENV)/*' -exec rm -rf {} +
+	find . -name __pycache__ -not -path './$(VENV)*' -exec rm -rf {} +
 
 help: ## list the targets
 	@echo 'usage: make [TARGET] [MODEL=vgg16-digits|vgg16|FILE.keras] [WEIGHTS=imagenet|random|FILE] [DATA=digits|FOLDER|FILE.npz]'

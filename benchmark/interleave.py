@@ -16,7 +16,7 @@ from benchmark.latency import Extent
 from benchmark.memory import Residence
 from benchmark.plan import Plan
 from benchmark.protocol import Block, First, Memory, Occupied, Open, Opened, Prepare, Samples, Timed
-from benchmark.worker_process import WorkerProcess
+from benchmark.worker_process import WorkerProcess, worker_for
 
 _NOTHING = Extent(0, 0)
 
@@ -88,7 +88,7 @@ def _measure_once(
         processes: list[WorkerProcess] = []
         starts: list[Run] = []
         for subject in subjects:
-            process = stack.enter_context(WorkerProcess())
+            process = stack.enter_context(worker_for(subject.runner, subject.device))
             starts.append(_start(process, subject, images, plan))
             process.pause()
             processes.append(process)
