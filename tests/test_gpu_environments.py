@@ -1,7 +1,7 @@
 """The extras of a GPU's runtimes resolve: pip's own resolver, against the index, with nothing installed.
 
-One package is stood in for: what the index has of TensorRT's libraries fetches its wheel from NVIDIA's own
-index while pip reads its metadata. That one cannot be reached from everywhere, so pip is given an empty wheel of
+One package is stood in for: what the index has of TensorRT's libraries fetches its wheel from an index of
+NVIDIA while pip reads its metadata. That cannot be reached from everywhere, so pip is given an empty wheel of
 that name and version; that this version is on the index, pip itself says before.
 """
 
