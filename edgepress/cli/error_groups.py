@@ -113,6 +113,12 @@ GROUPS = (
         "a bundle that does not verify itself (exit code 1): it is not delivered.",
     ),
     Group(
+        "gpu-check",
+        ("edgepress/cli/gpu_check",),
+        "A variant that ran and is outside of its tolerance, or that cannot be built, has its findings in gpu-check.json, and "
+        "the exit code is 1. Without a GPU each says why it did not run, and the exit code is 0. [On a GPU](../gpu.md) says more.",
+    ),
+    Group(
         "On the device: verify.py and infer.py",
         ("deploy/runtime",),
         "The scripts of a bundle. `verify.py`: 0 VALID, 1 INVALID, 2 could not run here. `infer.py`: 2 for wrong use or "

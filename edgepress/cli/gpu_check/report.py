@@ -131,7 +131,7 @@ class Execution:
         taken_bytes: By how much free memory of the GPU fell; null where CUDA does not tell.
         before: Clocks, power and slowdowns as the timing began.
         after: Likewise, as it ended.
-        from_fp32: Of its logits from those of FP32 on the CPU.
+        from_fp32: Of its logits from those of FP32 on the CPU; null where they cannot be compared.
         from_emulation: Of its logits from those of the same ONNX file on the CPU; null for FP32's own file.
     """
 
@@ -146,7 +146,7 @@ class Execution:
     taken_bytes: int | None
     before: GpuMoment
     after: GpuMoment
-    from_fp32: Distance
+    from_fp32: Distance | None
     from_emulation: Distance | None
 
 
@@ -186,11 +186,11 @@ class Instead:
 
     Attributes:
         plans: Parsed and built for GPUs that are not here, by the real TensorRT-RTX.
-        emulation: Its numbers, on the CPU.
+        emulation: Its numbers, on the CPU; null for FP32, which is what the others are compared with.
     """
 
     plans: tuple[AheadOfTime, ...]
-    emulation: Emulation
+    emulation: Emulation | None
 
 
 @dataclass(frozen=True)

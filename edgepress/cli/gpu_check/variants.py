@@ -30,8 +30,8 @@ class Tolerance:
 
 _FP32 = Tolerance(
     85.0,
-    "the order of sums differs, and fast convolutions round a little more (CPU runtimes leave 109 dB or more); "
-    "TF32 that is on by mistake leaves about 65",
+    "the order of sums differs, and fast convolutions round a little more (CPU runtimes leave 109 dB); TF32 "
+    "that is on by mistake leaves about 65",
 )
 _ELEVEN_BITS = Tolerance(45.0, "11 bits leave 70 to 75 dB; one layer off by 2 % leaves 34 dB")
 _INT8 = Tolerance(

@@ -49,6 +49,8 @@ def build_engine(request: Build) -> str:
         trt = importlib.import_module(package)
     except ImportError as error:
         raise MissingRuntimeError(request.runner, "gpu-trt") from error
+    if request.capability is None:
+        raise MissingDeviceError("this version builds ahead of time only")
     made = engine_from_onnx(trt, Path(request.source), Path(request.plan), request.capability)
     return str(made["builder"])
 
