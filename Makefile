@@ -74,6 +74,7 @@ docs: setup ## the documentation site in out/site, and the pages that are made f
 	@$(BIN)/python -m edgepress.cli.reference_page docs
 	@$(BIN)/python -m benchmark.results_schema docs/reference
 	@$(BIN)/python -m edgepress.parity.parity_schema docs/reference
+	@$(BIN)/python -m edgepress.cli.gpu_check.gpu_check_schema docs/reference
 	@$(BIN)/python -m mkdocs build --quiet --strict
 
 performance: setup ## measure what export costs, and write docs/performance.md anew (about ten minutes)
@@ -92,7 +93,7 @@ check: $(VENV)/.installed ## format, lint, types; what runs on a device also as 
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/mypy --python-version 3.10 --cache-dir .mypy_cache/device edgepress/*.py edgepress/runners edgepress/cuda edgepress/doctor edgepress/parity benchmark deploy/runtime
+	$(BIN)/mypy --python-version 3.10 --cache-dir .mypy_cache/device edgepress/*.py edgepress/runners edgepress/cuda edgepress/doctor edgepress/parity edgepress/cli/gpu_check benchmark deploy/runtime
 
 clean: ## remove what was made, except .venv and .venv-gpu-*
 	rm -rf out build *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -62,6 +62,9 @@ GROUPS = (
             "edgepress/environments.py",
             "edgepress/machine.py",
             "edgepress/target.py",
+            "edgepress/local_gpu.py",
+            "edgepress/tensorrt_flavour.py",
+            "edgepress/engine_card.py",
         ),
         "A package is not installed, or its build or this machine does not give it the device. `edgepress doctor` says "
         "what is missing and how to install it. Nothing falls back to the CPU silently.",

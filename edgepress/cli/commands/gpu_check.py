@@ -60,15 +60,17 @@ def _run(arguments: argparse.Namespace, progress: Progress) -> Outcome:
         folder = prepared_folder(out, arguments.model, arguments.data, cache, progress)
         asked = Check(out, network_of(folder), machine_facts(cache), arguments.runner)
         report = checked(asked, progress=progress)
+    return outcome_of(report, out / REPORT)
+
+
+def outcome_of(report: "GpuCheck", path: Path) -> Outcome:
+    """What is said of a report: 1 if anything in it is wrong. That there is no GPU is not."""
     for row in report.variants:
         for finding in row.findings:
             logger.error("%s: %s", row.name, finding)
-    path = str(out / REPORT)
-    return Outcome(
-        (*lines_of(report), "", path),
-        {"report": path, **to_json(report)},
-        exit_code=1 if any(row.findings for row in report.variants) else 0,
-    )
+    is_wrong = any(row.findings for row in report.variants)
+    value = {"report": str(path), **to_json(report)}
+    return Outcome((*lines_of(report), "", str(path)), value, exit_code=1 if is_wrong else 0)
 
 
 def lines_of(report: "GpuCheck") -> list[str]:

@@ -4,7 +4,7 @@ import platform
 import re
 from typing import Any
 
-_PATH = re.compile(r"(?<![\w.…/])(?:~|/)(?:[^\s/:;,'\"()]+/)+([^\s/:;,'\"()]*)")
+_PATH = re.compile(r"(?<![\w.…/])~?/(?:[^\s/:;,'\"()]+/)+([^\s/:;,'\"()]*)")
 _SHORTEST_NAME = 3  # a shorter name of a machine would be found inside of words
 
 

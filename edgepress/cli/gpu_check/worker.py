@@ -63,6 +63,7 @@ class Worker:
         openers: Give what opens it.
         clock: Of the host.
         moment: What the GPU does now.
+        around: What is installed.
     """
 
     def __init__(
@@ -71,10 +72,11 @@ class Worker:
         openers: Openers = lambda name: runner_for(name, Device.CUDA),
         clock: Clock = time.perf_counter_ns,
         moment: Callable[[], GpuMoment] = moment_of_first,
+        around: Callable[[], Around] | None = None,
     ) -> None:
         self._build, self._openers, self._clock, self._moment = build, openers, clock, moment
         self._methods: dict[str, tuple[type, Callable[[Any], Around | Built | Ran]]] = {
-            LookAround.__name__: (LookAround, lambda _: around_here()),
+            LookAround.__name__: (LookAround, lambda _: (around or around_here)()),
             Build.__name__: (Build, self._built),
             Run.__name__: (Run, self._ran),
         }
