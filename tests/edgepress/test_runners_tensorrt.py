@@ -17,6 +17,7 @@ from edgepress.errors import (
     MissingDeviceError,
     MissingRuntimeError,
 )
+from edgepress.machine import cuda_device_absence
 from edgepress.runners import tensorrt_runner
 from edgepress.runners.runner import DeviceMemoryUse, DeviceTime, NamedOutputs, OnGpu, runner_kind
 from edgepress.runners.tensorrt_binding import Launch
@@ -313,3 +314,39 @@ def test_the_fake_has_no_name_that_the_real_module_lacks() -> None:
     assert hasattr(trt.IExecutionContext, "profiler")
     assert "deserialize_cuda_engine" in dir(trt.Runtime)
     assert inspect.isclass(trt.ILogger)
+
+
+def test_the_real_tensorrt_rtx_refuses_a_plan_without_a_gpu_and_says_why(tmp_path: Path) -> None:
+    """Real logger, runtime and plan; only CUDA is the fake, so that the runner gets as far as TensorRT."""
+    trt: Any = pytest.importorskip("tensorrt_rtx")
+    if cuda_device_absence() is None:
+        pytest.skip("there is a GPU, which could run the plan")
+    builder = trt.Builder(trt.Logger(trt.Logger.ERROR))
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    images = network.add_input("images", trt.float32, (1, 2, 2, 3))
+    network.mark_output(network.add_activation(images, trt.ActivationType.RELU).get_output(0))
+    config = builder.create_builder_config()
+    config.num_compute_capabilities = 1
+    config.set_compute_capability(trt.ComputeCapability.SM86, 0)
+    path = tmp_path / "real.plan"
+    path.write_bytes(builder.build_serialized_network(network, config))
+    cuda = FakeCuda()
+    runner = TensorRtRunner(path, TENSORRT_RTX, lambda: (trt, cuda))
+    with pytest.raises(
+        InputError, match=rf"TensorRT {trt.__version__} does not take .*real.plan: "
+    ) as caught:
+        with runner:
+            pass
+    assert "\n" not in str(caught.value)
+    assert "it gives no reason" not in str(caught.value)
+    cuda.assert_nothing_left()
+
+
+def test_a_profiler_of_the_real_tensorrt_rtx_keeps_the_times() -> None:
+    trt: Any = pytest.importorskip("tensorrt_rtx")
+    found: dict[str, list[float]] = {}
+    profiler = tensorrt_runner._profiler_of(trt, found)
+    assert isinstance(profiler, trt.IProfiler)
+    profiler.report_layer_time("conv1", 0.25)
+    profiler.report_layer_time("conv1", 0.5)
+    assert found == {"conv1": [0.25, 0.5]}
