@@ -122,6 +122,12 @@ def write_card(card: EngineCard, plan: Path) -> None:
     write_json(card_path(plan), to_json(card))
 
 
+def unlink_with_card(path: Path) -> None:
+    """Remove an artifact's file, and the card beside it where it has one."""
+    path.unlink(missing_ok=True)
+    card_path(path).unlink(missing_ok=True)
+
+
 def read_card(plan: Path) -> EngineCard:
     """Read a plan's card. The plan is not looked at.
 
