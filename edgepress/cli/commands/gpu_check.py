@@ -121,8 +121,8 @@ def _db(found: "Distance | None") -> str:
 
 def _plan(row: "VariantRow") -> str:
     plans = () if row.instead is None else row.instead.plans
-    built = row.engine or next((plan.built for plan in plans if plan.built is not None), None)
-    return "" if built is None else f"{built.size_bytes / 1e6:.1f} MB"
+    built = row.engine or next((plan.card for plan in plans if plan.card is not None), None)
+    return "" if built is None else f"{built.plan_bytes / 1e6:.1f} MB"
 
 
 COMMAND = Command(

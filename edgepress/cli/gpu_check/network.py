@@ -33,12 +33,14 @@ class Source:
         sha256: Of its content.
         interface: Of its input and output.
         cpu: Its logits on the CPU for the golden pictures, or why there are none.
+        calibration: Fingerprint of the ranges in it; None for one without.
     """
 
     path: Path
     sha256: str
     interface: Interface
     cpu: Answers
+    calibration: str | None = None
 
 
 @dataclass(frozen=True)
@@ -128,4 +130,6 @@ def network_of(folder: Path) -> Network:
 
 def _source(manifest: Manifest, artifact: Artifact, pictures: NDArray[np.uint8]) -> Source:
     path = manifest.verify(artifact)
-    return Source(path, artifact.sha256, artifact.interface, answers_of(artifact, manifest, pictures))
+    answers = answers_of(artifact, manifest, pictures)
+    calibration = artifact.provenance.get("calibration", {}).get("fingerprint")
+    return Source(path, artifact.sha256, artifact.interface, answers, calibration)

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from edgepress.cli.gpu_check.variants import Tf32
 from edgepress.doctor.gpu_moment import GpuMoment
 from edgepress.target import ComputeCapability
+from optimize.build_options import Tf32
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Around:
 
 @dataclass(frozen=True)
 class Build:
-    """Build an engine → `Built`.
+    """Build an engine → its `EngineCard`, which is also written beside it.
 
     Attributes:
         source: ONNX file.
@@ -39,6 +39,7 @@ class Build:
         runner: Name of the runner that it is for.
         tf32: Whether the builder may use it.
         capability: GPU generation; None for the GPU that is here.
+        calibration: Fingerprint of the ranges in the source; None for one without.
     """
 
     source: str
@@ -46,23 +47,7 @@ class Build:
     runner: str
     tf32: Tf32
     capability: ComputeCapability | None
-
-
-@dataclass(frozen=True)
-class Built:
-    """An engine.
-
-    Attributes:
-        builder: Name and version.
-        size_bytes: Of the plan.
-        sha256: Of the plan.
-        build_ns: Wall time.
-    """
-
-    builder: str
-    size_bytes: int
-    sha256: str
-    build_ns: int
+    calibration: str | None
 
 
 @dataclass(frozen=True)

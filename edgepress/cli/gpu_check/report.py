@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from enum import Enum
 
 from edgepress.artifact import Precision
-from edgepress.cli.gpu_check.questions import Built
-from edgepress.cli.gpu_check.variants import Tf32
 from edgepress.doctor.gpu_moment import GpuMoment
+from edgepress.engine_card import EngineCard
 from edgepress.parity.distance import Distance
 from edgepress.target import ComputeCapability
+from optimize.build_options import Tf32
 
 REPORT = "gpu-check.json"
 SCHEMA_VERSION = 1
@@ -156,12 +156,12 @@ class AheadOfTime:
 
     Attributes:
         capability: GPU generation.
-        built: What came out; null if it failed.
+        card: Of the plan; null if it failed.
         failure: Why nothing came out; null if it did.
     """
 
     capability: ComputeCapability
-    built: Built | None
+    card: EngineCard | None
     failure: str | None
 
 
@@ -208,7 +208,7 @@ class VariantRow:
         status: What became of it.
         reason: Why it did not run; null if it did.
         findings: What is wrong: outside of the tolerance, or a fault.
-        engine: That was built for the GPU that is here; null if there is none, or it failed.
+        engine: Card of what was built for the GPU that is here; null if there is none, or it failed.
         execution: What it did there; null if it did not run.
         instead: What was checked where it did not run; null if it ran.
     """
@@ -223,7 +223,7 @@ class VariantRow:
     status: Status
     reason: str | None
     findings: tuple[str, ...]
-    engine: Built | None
+    engine: EngineCard | None
     execution: Execution | None
     instead: Instead | None
 

@@ -14,7 +14,7 @@ from benchmark.protocol import Failure, FailureKind
 from benchmark.worker_process import WorkerError
 from edgepress.artifact import Runtime
 from edgepress.cli.gpu_check.network import Network, Source
-from edgepress.cli.gpu_check.questions import Build, Built, Ran, Run
+from edgepress.cli.gpu_check.questions import Build, Ran, Run
 from edgepress.cli.gpu_check.report import (
     AheadOfTime,
     Execution,
@@ -24,6 +24,7 @@ from edgepress.cli.gpu_check.report import (
     VariantRow,
 )
 from edgepress.cli.gpu_check.variants import Tolerance, Variant
+from edgepress.engine_card import EngineCard, unlink_with_card
 from edgepress.metrics import Logits
 from edgepress.parity.distance import Distance, distance, least_db, unexplained_flips
 from edgepress.target import ComputeCapability
@@ -123,7 +124,7 @@ def row_of(bench: Bench, variant: Variant, fp32_compute_ns: float | None) -> Var
     try:
         return _run_on_gpu(bench, bench.gpu, variant, plan, fp32_compute_ns)
     finally:
-        plan.unlink(missing_ok=True)  # full VGG16 in six variants would take 1.7 GB
+        unlink_with_card(plan)  # full VGG16 in six variants would take 1.7 GB
 
 
 def _run_on_gpu(
@@ -134,8 +135,8 @@ def _run_on_gpu(
     scores = bench.scratch / f"{variant.name}.npy"
     try:
         with bench.start(gpu.python) as process:
-            build = Build(str(source.path), str(plan), gpu.runner, variant.tf32, None)
-            row = replace(row, engine=process.ask(build, Built, _BUILD_PATIENCE_S))
+            build = Build(str(source.path), str(plan), gpu.runner, variant.tf32, None, source.calibration)
+            row = replace(row, engine=process.ask(build, EngineCard, _BUILD_PATIENCE_S))
             ran = process.ask(_run(bench, gpu, source, plan, scores), Ran, _RUN_PATIENCE_S)
     except WorkerError as error:
         if error.failure.kind is FailureKind.MISSING:
@@ -228,7 +229,7 @@ def _checked_without_gpu(bench: Bench, variant: Variant, absence: Absence) -> Va
         for capability in AHEAD_OF_TIME:
             plan = bench.scratch / f"{variant.name}-{capability.value}.plan"
             made = _ahead_of_time(process, source, variant, plan, capability)
-            plan.unlink(missing_ok=True)
+            unlink_with_card(plan)
             if isinstance(made, Failure):
                 plans.append(AheadOfTime(capability, None, made.message))
                 if made.kind is not FailureKind.MISSING:
@@ -245,11 +246,13 @@ def _checked_without_gpu(bench: Bench, variant: Variant, absence: Absence) -> Va
 
 def _ahead_of_time(
     process: Process, source: Source, variant: Variant, plan: Path, capability: ComputeCapability
-) -> Built | Failure:
+) -> EngineCard | Failure:
     runner = Runtime.TENSORRT_RTX.value
     try:
         return process.ask(
-            Build(str(source.path), str(plan), runner, variant.tf32, capability), Built, _BUILD_PATIENCE_S
+            Build(str(source.path), str(plan), runner, variant.tf32, capability, source.calibration),
+            EngineCard,
+            _BUILD_PATIENCE_S,
         )
     except WorkerError as error:
         return error.failure

@@ -1,17 +1,10 @@
 """What is built and run, and how far its logits may be from FP32's."""
 
 from dataclasses import dataclass
-from enum import Enum
 
 from edgepress.artifact import Precision
+from optimize.build_options import Tf32
 from optimize.recipe import ONNX_FP32
-
-
-class Tf32(str, Enum):
-    """Whether the builder may round FP32 to TF32's 11 bits before it multiplies (from Ampere on)."""
-
-    OFF = "off"
-    ON = "on"
 
 
 @dataclass(frozen=True)

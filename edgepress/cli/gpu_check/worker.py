@@ -17,31 +17,34 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.latency import Clock, Extent, repeat, timed
+from benchmark.latency import Clock, Extent, repeat
 from benchmark.protocol import Failure, FailureKind
 from edgepress.artifact import Device, Runtime
-from edgepress.cli.gpu_check.questions import Around, Build, Built, LookAround, Ran, Run
+from edgepress.cli.gpu_check.questions import Around, Build, LookAround, Ran, Run
 from edgepress.cuda.runtime import MODULES
 from edgepress.doctor.gpu_moment import GpuMoment, moment_of_first
+from edgepress.engine_card import EngineCard, write_card
 from edgepress.errors import EdgepressError, MissingDeviceError, MissingRuntimeError
-from edgepress.files import sha256_of_file
+from edgepress.local_gpu import local_gpu
 from edgepress.record import from_json, to_json
 from edgepress.runners.runner import OnGpu, OpenRunner, runner_for
+from optimize.build_options import BuildOptions
 from optimize.engine_from_onnx import engine_from_onnx
 
-BuildEngine = Callable[[Build], str]
-"""Writes the plan, and tells name and version of its builder."""
+BuildEngine = Callable[[Build], EngineCard]
+"""Writes the plan and its card."""
 
 Openers = Callable[[str], OpenRunner]
 """What opens a plan with the runner of a name."""
 
 
-def build_engine(request: Build) -> str:
+def build_engine(request: Build) -> EngineCard:
     """With the TensorRT that is installed.
 
     Raises:
         MissingRuntimeError: It is not installed.
         MissingDeviceError: It needs a GPU, and there is none.
+        InputError: It does not build for that GPU.
         ProofError: It refused the graph.
     """
     package = "tensorrt_rtx" if request.runner == Runtime.TENSORRT_RTX.value else "tensorrt"
@@ -49,10 +52,12 @@ def build_engine(request: Build) -> str:
         trt = importlib.import_module(package)
     except ImportError as error:
         raise MissingRuntimeError(request.runner, "gpu-trt") from error
-    if request.capability is None:
-        raise MissingDeviceError("this version builds ahead of time only")
-    made = engine_from_onnx(trt, Path(request.source), Path(request.plan), request.capability)
-    return str(made["builder"])
+    place = local_gpu() if request.capability is None else request.capability
+    source, plan = Path(request.source), Path(request.plan)
+    made = engine_from_onnx(trt, source, plan, place, BuildOptions(request.tf32))
+    card = made.card_of(plan, source, request.calibration)
+    write_card(card, plan)
+    return card
 
 
 class Worker:
@@ -75,9 +80,9 @@ class Worker:
         around: Callable[[], Around] | None = None,
     ) -> None:
         self._build, self._openers, self._clock, self._moment = build, openers, clock, moment
-        self._methods: dict[str, tuple[type, Callable[[Any], Around | Built | Ran]]] = {
+        self._methods: dict[str, tuple[type, Callable[[Any], Around | EngineCard | Ran]]] = {
             LookAround.__name__: (LookAround, lambda _: (around or around_here)()),
-            Build.__name__: (Build, self._built),
+            Build.__name__: (Build, self._build),
             Run.__name__: (Run, self._ran),
         }
 
@@ -90,11 +95,6 @@ class Worker:
             return {"failure": to_json(Failure(FailureKind.MISSING, str(error)))}
         except EdgepressError as error:
             return {"failure": to_json(Failure(FailureKind.INPUT, str(error)))}
-
-    def _built(self, request: Build) -> Built:
-        builder, build_ns = timed(lambda: self._build(request), self._clock)
-        plan = Path(request.plan)
-        return Built(builder, plan.stat().st_size, sha256_of_file(plan), build_ns)
 
     def _ran(self, request: Run) -> Ran:
         inputs = np.load(request.inputs)

@@ -25,15 +25,17 @@ from edgepress.cli.gpu_check.gpu_check_schema import SCHEMA, gpu_check_schema
 from edgepress.cli.gpu_check.machine import facts_of, machine_facts
 from edgepress.cli.gpu_check.network import Network, Source
 from edgepress.cli.gpu_check.privacy import anonymous
-from edgepress.cli.gpu_check.questions import Around, Build, Built, LookAround, Ran, Run
+from edgepress.cli.gpu_check.questions import Around, Build, LookAround, Ran, Run
 from edgepress.cli.gpu_check.report import REPORT, GpuCheck, MachineFacts, NetworkFacts, Status
-from edgepress.cli.gpu_check.variants import VARIANTS, Tf32
+from edgepress.cli.gpu_check.variants import VARIANTS
 from edgepress.cli.gpu_check.worker import Worker
 from edgepress.doctor.fact import Unknown
 from edgepress.doctor.gpu_moment import UNTOLD
 from edgepress.doctor.hardware import this_hardware
 from edgepress.doctor.nvidia_driver import Driver, Gpu
+from edgepress.engine_card import BatchRange, EngineCard, HardwareCompatibility, read_card, write_card
 from edgepress.interface import PLAIN, Activation
+from edgepress.local_gpu import LocalGpu
 from edgepress.machine import cuda_device_absence
 from edgepress.manifest import Manifest, ModelCard
 from edgepress.parity.answers import Answers
@@ -41,6 +43,9 @@ from edgepress.preprocessing import Preprocessing, PreprocessMode
 from edgepress.record import from_json, read_record
 from edgepress.runners.tensorrt_runner import TENSORRT, TensorRtRunner
 from edgepress.target import ComputeCapability
+from edgepress.tensorrt_flavour import Flavour
+from optimize.build_options import BuildOptions, Tf32, flags_of
+from optimize.engine_from_onnx import BuiltPlan
 from optimize.recipe import recipe_named
 from tests.fakes.fake_cuda import Error, FakeCuda, Injection
 from tests.fakes.fake_plan_runtime import KERNEL_NS, FakePlanRuntime, Spec, plan_bytes
@@ -93,16 +98,23 @@ def machine() -> MachineFacts:
     return facts_of(replace(this_hardware(Path()), driver=driver), ())
 
 
-def build(request: Build) -> str:
-    Path(request.plan).write_bytes(plan_bytes(Spec(RIGHT)))
-    return "tensorrt 10.3.0"
+def build(request: Build, weights: tuple[tuple[float, ...], ...] = RIGHT) -> EngineCard:
+    plan = Path(request.plan)
+    plan.write_bytes(plan_bytes(Spec(weights)))
+    gpu = LocalGpu("RTX A2000", "8.6", "580.65")
+    flags = tuple(sorted(flags_of(BuildOptions(request.tf32))))
+    version, one = "10.3.0", BatchRange(1, 1, 1)
+    made = BuiltPlan(Flavour.TENSORRT_10, version, gpu, HardwareCompatibility.NONE, flags, one, 7)
+    card = made.card_of(plan, Path(request.source))
+    write_card(card, plan)
+    return card
 
 
 @dataclass
 class Desk:
     """Stands for the working processes: the real worker, on fakes of TensorRT and CUDA, in this process."""
 
-    build: Callable[[Build], str] = build
+    build: Callable[[Build], EngineCard] = build
     around: Around = WITH_TENSORRT
     cuda: Callable[[], FakeCuda] = FakeCuda
     asked: list[object] = field(default_factory=list)
@@ -176,7 +188,8 @@ def test_every_variant_is_built_run_judged_and_timed(
     for row, variant in zip(report.variants, VARIANTS, strict=True):
         assert (row.reason, row.findings, row.instead) == (None, (), None)
         assert row.engine is not None
-        assert row.engine.builder == "tensorrt 10.3.0"
+        assert row.engine.version == "10.3.0"
+        assert row.engine.flags == (("TF32",) if variant.tf32 is Tf32.ON else ())
         found = row.execution
         assert found is not None
         assert found.evidence.startswith("TensorRT 10.3.0, ")
@@ -198,10 +211,8 @@ def test_every_variant_is_built_run_judged_and_timed(
 def test_a_variant_outside_of_its_tolerance_is_a_failure(
     network: Network, machine: MachineFacts, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def swapped(request: Build) -> str:
-        spec = Spec(WRONG) if variant_of(request) == "fp16" else Spec(RIGHT)
-        Path(request.plan).write_bytes(plan_bytes(spec))
-        return "tensorrt 10.3.0"
+    def swapped(request: Build) -> EngineCard:
+        return build(request, WRONG if variant_of(request) == "fp16" else RIGHT)
 
     report = checked(Check(tmp_path, network, machine), Desk(swapped))
     (row,) = report.of_status(Status.FAILED)
@@ -216,9 +227,8 @@ def test_a_variant_outside_of_its_tolerance_is_a_failure(
 def test_logits_that_are_no_numbers_are_a_failure(
     network: Network, machine: MachineFacts, tmp_path: Path
 ) -> None:
-    def broken(request: Build) -> str:
-        Path(request.plan).write_bytes(plan_bytes(Spec(((float("nan"),) * 3,) * 3)))
-        return "tensorrt 10.3.0"
+    def broken(request: Build) -> EngineCard:
+        return build(request, ((float("nan"),) * 3,) * 3)
 
     report = checked(Check(tmp_path, network, machine), Desk(broken))
     assert {row.findings for row in report.variants} == {
@@ -249,7 +259,7 @@ def test_a_gpu_that_is_lost_costs_one_variant(
 def test_an_interrupted_check_keeps_what_is_finished(
     network: Network, machine: MachineFacts, tmp_path: Path
 ) -> None:
-    def interrupted(request: Build) -> str:
+    def interrupted(request: Build) -> EngineCard:
         if variant_of(request) == "fp16":
             raise KeyboardInterrupt
         return build(request)
@@ -313,11 +323,11 @@ def test_worker_builds_ahead_of_time_and_says_why_nothing_runs(network: Network,
     with started(sys.executable) as process:
         around = process.ask(LookAround(), Around)
         assert around.tensorrt_rtx is not None
-        request = Build(str(source), str(plan), "tensorrt-rtx", Tf32.OFF, ComputeCapability.SM89)
-        built = process.ask(request, Built)
-        assert built.size_bytes == plan.stat().st_size
+        request = Build(str(source), str(plan), "tensorrt-rtx", Tf32.OFF, ComputeCapability.SM89, None)
+        card = process.ask(request, EngineCard)
+        assert card == read_card(plan)
         with pytest.raises(WorkerError, match="cannot parse damaged.onnx") as refused:
-            process.ask(replace(request, source=str(damaged)), Built)
+            process.ask(replace(request, source=str(damaged)), EngineCard)
         assert refused.value.failure.kind.value == "input"
         run = Run(str(plan), "tensorrt-rtx", str(inputs), 1, str(tmp_path / "s.npy"), 0, 0, 1)
         with pytest.raises(WorkerError) as missing:
@@ -342,17 +352,17 @@ def test_without_a_gpu_every_variant_says_why_and_what_was_checked(
         assert (row.status, row.findings, row.engine, row.execution) == (Status.NOT_RUN, (), None, None)
         assert row.reason == f"no CUDA device ({cuda_device_absence()})"
         assert row.instead is not None
-        assert all(plan.built is not None for plan in row.instead.plans), "really built, by TensorRT-RTX"
+        assert all(plan.card is not None for plan in row.instead.plans), "really built, by TensorRT-RTX"
         emulation = row.instead.emulation
         assert (emulation is None) == (variant.recipe is None)
         if emulation is not None and emulation.from_fp32 is not None:
             assert emulation.from_fp32.snr_db is not None
             assert emulation.from_fp32.snr_db > variant.tolerance.least_db
     sizes = {
-        row.name: plan.built.size_bytes
+        row.name: plan.card.plan_bytes
         for row in report.variants
         for plan in (row.instead.plans[:1] if row.instead else ())
-        if plan.built
+        if plan.card
     }
     assert sizes["fp16"] < sizes["fp32"]
     assert sizes["int8"] < sizes["fp32"]
