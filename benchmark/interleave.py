@@ -28,7 +28,7 @@ from benchmark.protocol import (
     Timed,
     ToldByDevice,
 )
-from benchmark.worker_process import WorkerProcess, worker_for
+from benchmark.worker_process import WorkerProcess, command_for
 from edgepress.artifact import Device
 from edgepress.doctor.gpu_moment import GpuMoment
 from edgepress.runners.runner import DeviceMemoryUse, DeviceTime
@@ -111,7 +111,7 @@ def _measure_once(
         processes: list[WorkerProcess] = []
         starts: list[Run] = []
         for subject in subjects:
-            process = stack.enter_context(worker_for(subject.runner, subject.device))
+            process = stack.enter_context(WorkerProcess(command_for(subject.runner, subject.device)))
             starts.append(_start(process, subject, images, plan))
             process.pause()
             processes.append(process)

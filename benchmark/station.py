@@ -17,7 +17,7 @@ from benchmark.plan import Plan
 from benchmark.preflight import Finding, findings
 from benchmark.protocol import Evaluate, Evaluated, Infer, Occupied, Open, Opened, Prepare, Profile, Profiled
 from benchmark.roofline import Ceilings
-from benchmark.worker_process import PATIENCE_S, worker_for
+from benchmark.worker_process import PATIENCE_S, WorkerProcess, command_for
 from edgepress.artifact import Device
 from edgepress.dataset import Dataset
 from edgepress.doctor.fact import Unknown
@@ -151,7 +151,7 @@ class LocalStation:
             runs,
             str(self._scratch),
         )
-        with worker_for(subject.runner, subject.device) as process:
+        with WorkerProcess(command_for(subject.runner, subject.device)) as process:
             process.ask(Prepare(subject.runner, subject.device), Occupied)
             return process.ask(request, Profiled)
 
@@ -160,7 +160,7 @@ class LocalStation:
         path = self._scratch / "logits.npy"
         names = tuple(picture.name for picture in pictures.pictures.pictures)
         request = Evaluate(pictures.data, names, preprocessing.to_json(), str(path))
-        with worker_for(subject.runner, subject.device) as process:
+        with WorkerProcess(command_for(subject.runner, subject.device)) as process:
             process.ask(Prepare(subject.runner, subject.device), Occupied)
             process.ask(subject, Opened)
             process.ask(request, Evaluated, PATIENCE_S + _PATIENCE_PER_PICTURE_S * len(names))
@@ -171,7 +171,7 @@ class LocalStation:
         """See `Station`."""
         path = self._scratch / "logits.npy"
         request = Infer(str(self._saved(images)), str(path))
-        with worker_for(subject.runner, subject.device) as process:
+        with WorkerProcess(command_for(subject.runner, subject.device)) as process:
             process.ask(Prepare(subject.runner, subject.device), Occupied)
             process.ask(subject, Opened)
             process.ask(request, Evaluated, PATIENCE_S + _PATIENCE_PER_PICTURE_S * len(images))

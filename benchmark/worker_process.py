@@ -28,13 +28,13 @@ _READ_BYTES = 1 << 16
 _LOG_TAIL_BYTES = 4096
 
 
-def worker_for(runner: str, device: Device) -> "WorkerProcess":
-    """A process, not started yet, in the environment that has the runtime of a runner.
+def command_for(runner: str, device: Device) -> tuple[str, ...]:
+    """Starts a measuring process in the environment that has the runtime of a runner.
 
     Raises:
         InputError: A variable names an interpreter that is not there.
     """
-    return WorkerProcess((interpreter_of(runner, device), *_MODULE))
+    return (interpreter_of(runner, device), *_MODULE)
 
 
 class WorkerError(EdgepressError):

@@ -39,12 +39,12 @@ class Environment:
 
     Attributes:
         extra: Of edgepress, that fills it.
-        runtimes: That it serves, on a GPU.
+        runners: Names of those that it serves, on a GPU.
         distributions: What has to be in it, by whatever way: a Jetson has TensorRT from its system.
     """
 
     extra: str
-    runtimes: tuple[Runtime, ...]
+    runners: tuple[str, ...]
     distributions: tuple[str, ...]
 
     @property
@@ -60,15 +60,15 @@ class Environment:
 
 GPU_TRT = Environment(
     "gpu-trt",
-    (Runtime.TENSORRT, Runtime.TENSORRT_RTX),
+    (Runtime.TENSORRT.value, Runtime.TENSORRT_RTX.value),
     ("tensorrt", "cuda-python"),
 )
 GPU_ORT = Environment(
     "gpu-ort",
-    (Runtime.ONNXRUNTIME_CUDA, Runtime.ONNXRUNTIME_TENSORRT),
+    (Runtime.ONNXRUNTIME_CUDA.value, Runtime.ONNXRUNTIME_TENSORRT.value),
     ("onnxruntime-gpu",),
 )
-GPU_TF = Environment("gpu-tf", (Runtime.TENSORFLOW,), ("tensorflow",))
+GPU_TF = Environment("gpu-tf", (Runtime.TENSORFLOW.value, "tensorflow-tf32"), ("tensorflow",))
 ENVIRONMENTS = (GPU_TRT, GPU_ORT, GPU_TF)
 
 
@@ -126,7 +126,7 @@ def environment_of(runner: str, device: Device) -> Environment | None:
     """The environment that serves a runner by its name; None for the one that edgepress runs in."""
     if device is Device.CPU:
         return None
-    return next((each for each in ENVIRONMENTS if runner in {r.value for r in each.runtimes}), None)
+    return next((each for each in ENVIRONMENTS if runner in each.runners), None)
 
 
 def interpreter_of(

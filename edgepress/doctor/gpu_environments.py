@@ -27,14 +27,14 @@ class GpuEnvironment:
 
     Attributes:
         name: That of its extra, e.g. "gpu-trt".
-        runtimes: Names of the runners that it serves.
+        runners: Names of those that it serves.
         state: What became of it.
         finding: Versions, or what is wrong, in words.
         remedy: A command; None where there is nothing to do.
     """
 
     name: str
-    runtimes: tuple[str, ...]
+    runners: tuple[str, ...]
     state: State
     finding: str
     remedy: str | None
@@ -91,5 +91,4 @@ def _wanted(environment: Environment, place: Place, lacking: list[str]) -> str:
 
 
 def _told(environment: Environment, state: State, finding: str, remedy: str | None) -> GpuEnvironment:
-    names = tuple(runtime.value for runtime in environment.runtimes)
-    return GpuEnvironment(environment.extra, names, state, finding, remedy)
+    return GpuEnvironment(environment.extra, environment.runners, state, finding, remedy)

@@ -7,7 +7,7 @@ import pytest
 
 from benchmark.protocol import Occupied, Prepare
 from benchmark.station import LocalStation
-from benchmark.worker_process import WorkerError, worker_for
+from benchmark.worker_process import WorkerError, WorkerProcess, command_for
 from edgepress.artifact import Device, Runtime
 from edgepress.doctor.fact import Unknown
 from edgepress.doctor.gpu_environments import State, gpu_environments
@@ -105,7 +105,7 @@ def test_doctor_tells_what_is_missing_and_who_needs_it(tmp_path: Path, beside: P
     nowhere = tmp_path / "elsewhere" / ".venv"
     trt, *_ = gpu_environments({}, nowhere, has_gpu=True)
     assert (trt.name, trt.state, trt.remedy) == ("gpu-trt", State.MISSING, SET_UP)
-    assert trt.runtimes == ("tensorrt", "tensorrt-rtx")
+    assert trt.runners == ("tensorrt", "tensorrt-rtx")
     assert gpu_environments({}, nowhere, has_gpu=False)[0].remedy is None
 
     trt, _, tf = gpu_environments({}, beside, has_gpu=True)
@@ -136,11 +136,11 @@ def test_a_runner_is_started_with_the_interpreter_of_its_environment(
     own.chmod(0o755)
     monkeypatch.setenv("EDGEPRESS_GPU_TF_PYTHON", str(own))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    with worker_for("tensorflow", Device.CPU):
+    with WorkerProcess(command_for("tensorflow", Device.CPU)):
         pass
     assert not (tmp_path / "starts").exists()
     with (
-        worker_for("tensorflow", Device.CUDA) as process,
+        WorkerProcess(command_for("tensorflow", Device.CUDA)) as process,
         pytest.raises(WorkerError, match="no runner for gone"),
     ):
         process.ask(Prepare("gone", Device.CUDA), Occupied)

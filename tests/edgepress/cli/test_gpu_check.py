@@ -20,6 +20,7 @@ from onnx import TensorProto, helper
 from benchmark.protocol import Failure, request_to_json
 from benchmark.worker_process import WorkerError, WorkerProcess
 from edgepress.cli.commands.gpu_check import lines_of, outcome_of
+from edgepress.cli.gpu_check import worker
 from edgepress.cli.gpu_check.check import Check, checked, started
 from edgepress.cli.gpu_check.gpu_check_schema import SCHEMA, gpu_check_schema
 from edgepress.cli.gpu_check.machine import facts_of, machine_facts
@@ -49,6 +50,7 @@ from optimize.engine_from_onnx import BuiltPlan
 from optimize.recipe import recipe_named
 from tests.fakes.fake_cuda import Error, FakeCuda, Injection
 from tests.fakes.fake_plan_runtime import KERNEL_NS, FakePlanRuntime, Spec, plan_bytes
+from tests.fakes.fake_tensorrt import FAKE_VERSIONS, fake_tensorrt
 
 ROOT = Path(__file__).resolve().parents[3]
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -311,6 +313,41 @@ def test_a_process_that_dies_is_told(network: Network, machine: MachineFacts, tm
     )
     assert report.variants[0].instead is not None
     assert report.variants[0].instead.plans[2].failure == "its process was ended by SIGABRT"
+
+
+@pytest.mark.parametrize("version", FAKE_VERSIONS)
+@pytest.mark.parametrize("tf32", Tf32)
+def test_worker_builds_for_the_gpu_at_hand_with_the_tensorrt_that_is_there(
+    version: str, tf32: Tf32, network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trt = fake_tensorrt(version)
+    monkeypatch.setitem(sys.modules, "tensorrt", trt)
+    monkeypatch.setattr(worker, "local_gpu", lambda: LocalGpu("Orin", "8.7", None))
+    source, plan = next(iter(network.sources.values())).path, tmp_path / "m.plan"
+    card = worker.build_engine(Build(str(source), str(plan), "tensorrt", tf32, None, "f" * 64))
+    assert card == read_card(plan)
+    assert (card.version, card.gpu, card.capabilities) == (trt.__version__, "Orin", ("8.7",))
+    assert card.flags == (("TF32",) if tf32 is Tf32.ON else ())
+    assert card.calibration == "f" * 64
+    assert worker.around_here().tensorrt == trt.__version__
+
+
+def test_worker_without_a_driver_or_tensorrt_says_so(
+    network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = Build(str(tmp_path / "m.onnx"), str(tmp_path / "m.plan"), "tensorrt", Tf32.OFF, None, None)
+    trt = fake_tensorrt("11.1")
+    trt.fake.has_driver = False
+    monkeypatch.setattr(worker, "local_gpu", lambda: LocalGpu("Orin", "8.7", None))
+    for module, reason in (
+        (trt, "finds no usable NVIDIA driver here"),
+        (None, "'tensorrt' is not installed"),
+    ):
+        monkeypatch.setitem(sys.modules, "tensorrt", module)
+        answer = Worker().answered(request_to_json(request))
+        assert answer["failure"]["kind"] == "missing"
+        assert reason in answer["failure"]["message"]
+    assert not (tmp_path / "m.plan").exists()
 
 
 @without_gpu
