@@ -56,7 +56,15 @@ GROUPS = (
     ),
     Group(
         "Runtimes and devices",
-        ("edgepress/runners", "edgepress/cuda", "edgepress/machine.py", "edgepress/target.py"),
+        (
+            "edgepress/runners",
+            "edgepress/cuda",
+            "edgepress/machine.py",
+            "edgepress/target.py",
+            "edgepress/local_gpu.py",
+            "edgepress/tensorrt_flavour.py",
+            "edgepress/engine_card.py",
+        ),
         "A package is not installed, or its build or this machine does not give it the device. `edgepress doctor` says "
         "what is missing and how to install it. Nothing falls back to the CPU silently.",
     ),

@@ -5,15 +5,22 @@ is given: scores = mean of each picture's channels times `weights`. What a metho
 here, TensorRT calls it so, too: tests/edgepress/test_runners_tensorrt.py asks the real TensorRT-RTX.
 """
 
+import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgepress.artifact import Proof
+from edgepress.engine_card import SCHEMA_VERSION as CARD_VERSION
+from edgepress.engine_card import BatchRange, EngineCard, HardwareCompatibility, write_card
+from edgepress.local_gpu import system_name
+from edgepress.tensorrt_flavour import Flavour
 from tests.fakes.fake_cuda import MIB, FakeCuda
 
 KERNEL_NS = 50_000
@@ -73,6 +80,31 @@ def plan_bytes(spec: Spec) -> bytes:
     return json.dumps(spec.__dict__).encode()
 
 
+def write_plan(path: Path, content: bytes, **changes: Any) -> Path:
+    """A plan with its card: for TensorRT 10.3.0 and compute capability 8.6, but for `changes` of the card."""
+    path.write_bytes(content)
+    card = EngineCard(
+        schema_version=CARD_VERSION,
+        plan_sha256=hashlib.sha256(content).hexdigest(),
+        plan_bytes=len(content),
+        flavour=Flavour.TENSORRT_10,
+        version="10.3.0",
+        system=system_name(),
+        capabilities=("8.6",),
+        gpu=None,
+        driver=None,
+        hardware=HardwareCompatibility.NONE,
+        flags=(),
+        batch=BatchRange(1, 1, 1),
+        source_sha256="0" * 64,
+        calibration=None,
+        build_ns=1,
+        proof=Proof.INFERRED,
+    )
+    write_card(replace(card, **changes), path)
+    return path
+
+
 class Logging:
     """ILogger."""
 
@@ -98,6 +130,8 @@ class FakePlanRuntime:
     """Stands for the module `tensorrt` or `tensorrt_rtx`.
 
     Attributes:
+        runtimes: How often a runtime was asked for.
+        executions: How often an inference was.
         on_execute: Called with context and stream at each inference, before it is queued.
     """
 
@@ -112,11 +146,14 @@ class FakePlanRuntime:
         self.cuda = cuda
         self.failure = failure
         self.fail_at = fail_at
+        self.__name__ = "tensorrt"
         self.__version__ = version
         self.executions = 0
+        self.runtimes = 0
         self.on_execute: Callable[[FakeContext, int], None] = lambda context, stream: None
 
     def Runtime(self, logger: Logging) -> "FakeRuntime":
+        self.runtimes += 1
         if self.failure is Failure.NO_DRIVER:
             logger.log(Logging.Severity.ERROR, "CUDA initialization failure with error: 35")
             raise TypeError("pybind11::init(): factory function returned nullptr")

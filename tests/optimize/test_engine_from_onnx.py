@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 
+from edgepress.engine_card import BatchRange
 from edgepress.errors import MissingRuntimeError, ProofError
 from edgepress.target import ComputeCapability
 from optimize.engine_from_onnx import engine_from_onnx, tensorrt_rtx
@@ -42,8 +43,8 @@ def test_engine_from_onnx_builds_without_a_gpu(
         made_from = source
     made = engine_from_onnx(tensorrt_rtx(), made_from, plan, capability)
     assert plan.stat().st_size > 5000
-    assert made["capability"] == capability.value
-    assert made["batch"] == 1
+    assert made.capabilities == capability.capabilities
+    assert made.batch == BatchRange(1, 1, 1)
 
 
 @needs_builder
@@ -55,7 +56,7 @@ def test_engine_from_onnx_takes_a_batch_that_the_graph_fixes(make_onnx: MakeOnnx
     made = engine_from_onnx(
         tensorrt_rtx(), tmp_path / "two.onnx", tmp_path / "x.plan", ComputeCapability.SM86
     )
-    assert made["batch"] == 2
+    assert made.batch == BatchRange(2, 2, 2)
 
 
 @needs_builder
