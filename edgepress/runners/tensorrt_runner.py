@@ -1,6 +1,7 @@
 """Runs a plan with TensorRT 10 or 11, or with TensorRT-RTX, on a CUDA device."""
 
 import importlib
+import logging
 import re
 import statistics
 from collections.abc import Callable, Mapping
@@ -17,6 +18,7 @@ from edgepress.cuda.resources import Stream, stream
 from edgepress.cuda.runtime import Cuda, cuda_module
 from edgepress.engine_card import EnginePlace, read_card, require_runs_here
 from edgepress.errors import InputError, MissingRuntimeError
+from edgepress.inspection.inspection_engine import EngineLayer, engine_report, report_text
 from edgepress.local_gpu import LocalGpu, system_name
 from edgepress.runners.runner import (
     DeviceMemoryUse,
@@ -29,6 +31,8 @@ from edgepress.runners.runner import (
 from edgepress.runners.tensorrt_binding import Binding, Launch, bound, four_stamps
 from edgepress.runners.tensorrt_plan import Plan
 from edgepress.tensorrt_flavour import FLAVOURS, FlavourFacts, facts_of, flavour_of
+
+logger = logging.getLogger(__name__)
 
 PLACE = "TensorRT"
 _TF32 = "TF32"  # trt.BuilderFlag
@@ -237,7 +241,7 @@ class TensorRtRunner:
         """The median time of each layer over so many inferences, after a few that do not count.
 
         With a profiler TensorRT waits for each inference at once, so nothing else is timed meanwhile. A
-        layer's operator and precision are not known here.
+        layer's kind and precision are those of the inspector's report, as far as the plan has them.
 
         Raises:
             InputError: See `infer`.
@@ -248,10 +252,26 @@ class TensorRtRunner:
         self._plan.context.profiler = _profiler_of(self._trt, found)
         for _ in range(_WARM_UPS + runs):
             self.infer(images)
+        known = self._layers()
         return tuple(
-            LayerTime(name, _operator_in(name), PLACE, None, statistics.median(times[-runs:]) * _NS_PER_MS)
+            LayerTime(
+                name,
+                (known[name].kind if name in known else "") or _operator_in(name),
+                PLACE,
+                known[name].precision if name in known else None,
+                statistics.median(times[-runs:]) * _NS_PER_MS,
+            )
             for name, times in found.items()
         )
+
+    def _layers(self) -> Mapping[str, EngineLayer]:
+        """What the inspector says of each layer, by its name; nothing where its report cannot be read."""
+        try:
+            text = report_text(self._trt, self._plan.engine, self._plan.context)
+            return {layer.name: layer for layer in engine_report(text, ()).layers}
+        except InputError as error:
+            logger.info("%s: %s", self._path, error)
+            return {}
 
 
 def _profiler_of(trt: Any, found: dict[str, list[float]]) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgepress.artifact import Device, Format, Runtime
+from edgepress.artifact import Device, Format, Precision, Runtime
 from edgepress.cuda.fault import CudaError, CudaFault
 from edgepress.errors import (
     DeviceFaultError,
@@ -144,10 +144,19 @@ def test_layer_times_come_from_the_profiler_in_a_run_of_its_own(tmp_path: Path) 
     with opened(tmp_path, FakeCuda()) as runner:
         found = runner.layer_times(IMAGES[:1], 3)
     assert tuple(layer.name for layer in found) == LAYERS
-    assert [layer.operator for layer in found] == ["conv1", "Reformatting CopyNode", "fc1"]
+    assert [layer.operator for layer in found] == ["CaskConvolution", "Reformatting CopyNode", "fc1"]
+    assert [layer.precision for layer in found] == [Precision.INT8, None, None]
     assert {layer.place for layer in found} == {"TensorRT"}
     # The context's first executions are that of `infer` and three to warm up: the median is the sixth.
     np.testing.assert_allclose([layer.duration_ns for layer in found], [106_000, 206_000, 306_000])
+
+
+def test_layer_times_do_without_the_inspector(tmp_path: Path) -> None:
+    cuda = FakeCuda()
+    with opened(tmp_path, cuda, FakePlanRuntime(cuda, Failure.NO_REPORT)) as runner:
+        found = runner.layer_times(IMAGES[:1], 3)
+    assert [layer.operator for layer in found] == ["conv1", "Reformatting CopyNode", "fc1"]
+    assert {layer.precision for layer in found} == {None}
 
 
 @pytest.mark.parametrize(
@@ -384,6 +393,8 @@ def test_the_fake_has_no_name_that_the_real_module_lacks() -> None:
         (fake.FakeRuntime, trt.Runtime),
         (fake.FakeEngine, trt.ICudaEngine),
         (fake.FakeContext, trt.IExecutionContext),
+        (fake.FakeInspector, trt.EngineInspector),
+        (fake.LayerInformationFormat, trt.LayerInformationFormat),
         (fake.Logging, trt.ILogger),
         (fake.Profiling, trt.IProfiler),
         (fake.DataType, trt.DataType),

@@ -40,6 +40,11 @@ class TensorIOMode(Enum):
     OUTPUT = 2
 
 
+class LayerInformationFormat(Enum):
+    ONELINE = 0
+    JSON = 1
+
+
 class Failure(Enum):
     """What goes wrong in TensorRT itself."""
 
@@ -51,7 +56,7 @@ class Failure(Enum):
     FULL_AT_RUN = "full at run"
     KERNEL = "kernel"  # a kernel of an inference fails
     NOT_QUEUED = "not queued"  # execute_async_v3 gives False
-    NO_GRAPH = "no graph"  # something that cannot be recorded
+    NO_REPORT = "no report"  # the inspector gives nothing
 
 
 @dataclass(frozen=True)
@@ -139,6 +144,7 @@ class FakePlanRuntime:
     IProfiler = Profiling
     DataType = DataType
     TensorIOMode = TensorIOMode
+    LayerInformationFormat = LayerInformationFormat
 
     def __init__(
         self, cuda: FakeCuda, failure: Failure = Failure.NONE, fail_at: int = 1, version: str = "10.3.0"
@@ -217,11 +223,28 @@ class FakeEngine:
         smallest, largest = self._spec.batches
         return [(batch, SIDE, SIDE, 3) for batch in (smallest, smallest, largest)]
 
+    def create_engine_inspector(self) -> "FakeInspector":
+        return FakeInspector(self._module.failure is Failure.NO_REPORT)
+
     def create_execution_context(self) -> "FakeContext | None":
         if self._module.failure is Failure.FULL_AT_CONTEXT:
             self._logger.log(Logging.Severity.ERROR, "[defaultAllocator.cpp] Cuda Runtime (out of memory)")
             return None
         return FakeContext(self._module, self._logger, self, self._spec)
+
+
+class FakeInspector:
+    """Tells the first layer in detail, the others by name."""
+
+    def __init__(self, is_broken: bool) -> None:
+        self.execution_context: Any = None
+        self._is_broken = is_broken
+
+    def get_engine_information(self, layer_information_format: LayerInformationFormat) -> str:
+        name, *others = LAYERS
+        operand = {"Format/Datatype": "Four wide channel vectorized row major Int8 format"}
+        first = {"Name": name, "LayerType": "CaskConvolution", "Inputs": [operand], "Outputs": [operand]}
+        return "" if self._is_broken else json.dumps({"Layers": [first, *others], "Bindings": ["images"]})
 
 
 class FakeContext:
