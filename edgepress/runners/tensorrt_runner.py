@@ -1,13 +1,13 @@
 """Runs a plan with TensorRT 10 or 11, or with TensorRT-RTX, on a CUDA device."""
 
 import importlib
+import logging
 import re
 import statistics
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -16,62 +16,72 @@ from numpy.typing import NDArray
 from edgepress.artifact import Device, Format, Runtime
 from edgepress.cuda.resources import Stream, stream
 from edgepress.cuda.runtime import Cuda, cuda_module
+from edgepress.engine_card import EnginePlace, read_card, require_runs_here
 from edgepress.errors import InputError, MissingRuntimeError
-from edgepress.runners.runner import DeviceMemoryUse, DeviceTime, LayerTime, RunnerKind
+from edgepress.inspection.inspection_engine import EngineLayer, engine_report, report_text
+from edgepress.local_gpu import LocalGpu, system_name
+from edgepress.runners.runner import (
+    DeviceMemoryUse,
+    DeviceTime,
+    LayerTime,
+    OpenRunner,
+    Profiler,
+    RunnerKind,
+)
 from edgepress.runners.tensorrt_binding import Binding, Launch, bound, four_stamps
 from edgepress.runners.tensorrt_plan import Plan
+from edgepress.tensorrt_flavour import FLAVOURS, FlavourFacts, facts_of, flavour_of
+
+logger = logging.getLogger(__name__)
 
 PLACE = "TensorRT"
+_TF32 = "TF32"  # trt.BuilderFlag
 _WARM_UPS = 3
 _NS_PER_MS = 1_000_000
 
-
-@dataclass(frozen=True)
-class Flavour:
-    """TensorRT proper or TensorRT-RTX: the same interface in another package.
-
-    Attributes:
-        runtime: That an artifact names.
-        title: As NVIDIA writes it.
-        package: To import.
-        extra: Of edgepress, that brings it.
-    """
-
-    runtime: Runtime
-    title: str
-    package: str
-    extra: str
-
-    def module(self) -> ModuleType:
-        """The package; raises MissingRuntimeError where it is not installed."""
-        try:
-            return importlib.import_module(self.package)
-        except ImportError as error:
-            raise MissingRuntimeError(self.runtime.value, self.extra) from error
-
-
-TENSORRT = Flavour(Runtime.TENSORRT, "TensorRT", "tensorrt", "gpu-trt")
-TENSORRT_RTX = Flavour(Runtime.TENSORRT_RTX, "TensorRT-RTX", "tensorrt_rtx", "tensorrt-rtx")
 
 Modules = Callable[[], tuple[Any, Any]]
 """Gives TensorRT's module and that of CUDA's runtime API; tests give fakes."""
 
 
-def modules_of(flavour: Flavour) -> Modules:
-    """The installed ones; raises MissingRuntimeError."""
-    return lambda: (flavour.module(), cuda_module())
+def modules_of(runtime: Runtime) -> Modules:
+    """The installed ones.
+
+    Raises (when called):
+        MissingRuntimeError: One of them is not installed.
+        InputError: TensorRT is installed and cannot be loaded.
+    """
+    return lambda: (_tensorrt_for(runtime), cuda_module())
+
+
+def _facts_for(runtime: Runtime) -> FlavourFacts:
+    """Of any flavour that runs plans of a runtime: they share a package."""
+    return next(facts for facts in FLAVOURS.values() if facts.runtime is runtime)
+
+
+def _tensorrt_for(runtime: Runtime) -> Any:
+    facts = _facts_for(runtime)
+    try:
+        return importlib.import_module(facts.module)
+    except ModuleNotFoundError as error:
+        raise MissingRuntimeError(facts.distribution, facts.extra) from error
+    except ImportError as error:
+        raise InputError(
+            f"{facts.module} is installed and cannot be loaded ({' '.join(str(error).split())}). "
+            f"Install {facts.distribution} again, with its libraries: edgepress doctor says what lacks."
+        ) from error
 
 
 def on_tensorrt(path: Path, threads: int) -> "TensorRtRunner":
     """A runner with TensorRT. Nothing is loaded yet; the threads do not matter."""
     del threads
-    return TensorRtRunner(path, TENSORRT, modules_of(TENSORRT))
+    return TensorRtRunner(path, modules_of(Runtime.TENSORRT))
 
 
 def on_tensorrt_rtx(path: Path, threads: int) -> "TensorRtRunner":
     """A runner with TensorRT-RTX. Nothing is loaded yet; the threads do not matter."""
     del threads
-    return TensorRtRunner(path, TENSORRT_RTX, modules_of(TENSORRT_RTX))
+    return TensorRtRunner(path, modules_of(Runtime.TENSORRT_RTX))
 
 
 def profile_tensorrt(
@@ -96,15 +106,12 @@ class TensorRtRunner:
     """One plan on the first CUDA device, with a stream of its own.
 
     Attributes:
-        evidence: TensorRT's version, the GPU, and how the layers are launched.
+        evidence: TensorRT's version, the GPU, whether TF32 may be used, and how the layers are launched.
     """
 
-    def __init__(
-        self, path: Path, flavour: Flavour, modules: Modules, launch: Launch = Launch.QUEUED
-    ) -> None:
+    def __init__(self, path: Path, modules: Modules, launch: Launch = Launch.QUEUED) -> None:
         self.evidence = ""
         self._path = path
-        self._flavour = flavour
         self._modules = modules
         self._launch = launch
         self._resources = ExitStack()
@@ -126,7 +133,7 @@ class TensorRtRunner:
         self._trt = trt
         self._cuda = Cuda(runtime_module)
         self._cuda.require_device()
-        content = self._content()
+        content = self._checked_content()
         with ExitStack() as stack:
             self._stream: Stream = stack.enter_context(stream(self._cuda))
             self._free_bytes = self._cuda.memory().free_bytes
@@ -138,13 +145,14 @@ class TensorRtRunner:
             self._resources = stack.pop_all()
         return self
 
-    def _content(self) -> bytes:
-        try:
-            return self._path.read_bytes()
-        except OSError as error:
-            raise InputError(
-                f"The plan {self._path} cannot be read: {error.strerror}. Check the path, or build it anew."
-            ) from error
+    def _checked_content(self) -> bytes:
+        """The plan, once its card says that it is whole and can run here: TensorRT sees no other."""
+        device = self._cuda.device()
+        gpu = LocalGpu(device.name, device.compute_capability, None)
+        here = EnginePlace(flavour_of(self._trt), str(self._trt.__version__), system_name(), gpu)
+        self._card = read_card(self._path)
+        require_runs_here(self._card, self._path, here)
+        return self._path.read_bytes()
 
     def _told(self, binding: Binding) -> str:
         device = self._cuda.device()
@@ -152,8 +160,9 @@ class TensorRtRunner:
         if self._launch is Launch.GRAPH:
             note = binding.graph_note
             how = "CUDA graph, one stream" if note is None else f"no CUDA graph ({note}), one stream"
-        version = f"{self._flavour.title} {self._trt.__version__}"
-        return f"{version}, {device.name} ({device.compute_capability}), {how}"
+        version = f"{facts_of(self._trt).title} ({self._trt.__version__})"
+        tf32 = "on" if _TF32 in self._card.flags else "off"
+        return f"{version}, {device.name} ({device.compute_capability}), TF32 {tf32}, {how}"
 
     def _bound_to(self, batch: int) -> Binding:
         """The memory for a batch; taken anew where it was for another one."""
@@ -232,7 +241,7 @@ class TensorRtRunner:
         """The median time of each layer over so many inferences, after a few that do not count.
 
         With a profiler TensorRT waits for each inference at once, so nothing else is timed meanwhile. A
-        layer's operator and precision are not known here.
+        layer's kind and precision are those of the inspector's report, as far as the plan has them.
 
         Raises:
             InputError: See `infer`.
@@ -243,10 +252,26 @@ class TensorRtRunner:
         self._plan.context.profiler = _profiler_of(self._trt, found)
         for _ in range(_WARM_UPS + runs):
             self.infer(images)
+        known = self._layers()
         return tuple(
-            LayerTime(name, _operator_in(name), PLACE, None, statistics.median(times[-runs:]) * _NS_PER_MS)
+            LayerTime(
+                name,
+                (known[name].kind if name in known else "") or _operator_in(name),
+                PLACE,
+                known[name].precision if name in known else None,
+                statistics.median(times[-runs:]) * _NS_PER_MS,
+            )
             for name, times in found.items()
         )
+
+    def _layers(self) -> Mapping[str, EngineLayer]:
+        """What the inspector says of each layer, by its name; nothing where its report cannot be read."""
+        try:
+            text = report_text(self._trt, self._plan.engine, self._plan.context)
+            return {layer.name: layer for layer in engine_report(text, ()).layers}
+        except InputError as error:
+            logger.info("%s: %s", self._path, error)
+            return {}
 
 
 def _profiler_of(trt: Any, found: dict[str, list[float]]) -> Any:
@@ -265,23 +290,24 @@ def _operator_in(name: str) -> str:
     return re.split(r" for |[/:+(]", name.strip(), maxsplit=1)[0].strip() or name
 
 
-def _kind(flavour: Flavour, opener: Any, profiler: Any, rank: int) -> RunnerKind:
+def _kind(runtime: Runtime, title: str, opener: OpenRunner, profiler: Profiler, rank: int) -> RunnerKind:
+    facts = _facts_for(runtime)
     return RunnerKind(
-        name=flavour.runtime.value,
+        name=runtime.value,
         device=Device.CUDA,
         formats=(Format.ENGINE,),
-        package=flavour.package,
-        distribution=flavour.runtime.value,
-        extra=flavour.extra,
+        package=facts.module,
+        distribution=facts.distribution,
+        extra=facts.extra,
         open=opener,
         places=(PLACE,),
         profiler=profiler,
         rank=rank,
-        title=flavour.title,
+        title=title,
     )
 
 
 RUNNERS = (
-    _kind(TENSORRT, on_tensorrt, profile_tensorrt, 50),
-    _kind(TENSORRT_RTX, on_tensorrt_rtx, profile_tensorrt_rtx, 51),
+    _kind(Runtime.TENSORRT, "TensorRT", on_tensorrt, profile_tensorrt, 50),
+    _kind(Runtime.TENSORRT_RTX, "TensorRT-RTX", on_tensorrt_rtx, profile_tensorrt_rtx, 51),
 )

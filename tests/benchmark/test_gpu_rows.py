@@ -21,9 +21,9 @@ from edgepress.artifact import Device
 from edgepress.doctor.gpu_moment import GpuMoment
 from edgepress.record import from_json
 from edgepress.runners.runner import DeviceTime
-from edgepress.runners.tensorrt_runner import TENSORRT, TensorRtRunner
+from edgepress.runners.tensorrt_runner import TensorRtRunner
 from tests.fakes.fake_cuda import MIB, Error, FakeCuda, Injection, Pace
-from tests.fakes.fake_plan_runtime import KERNEL_NS, FakePlanRuntime, Spec, plan_bytes
+from tests.fakes.fake_plan_runtime import KERNEL_NS, FakePlanRuntime, Spec, plan_bytes, write_plan
 
 MOMENT = GpuMoment(1410, 5001, 40_000, ())
 NOTHING = Extent(0, 0)
@@ -34,21 +34,21 @@ class Harness:
 
     def __init__(self, folder: Path, cuda: FakeCuda) -> None:
         self.cuda = cuda
-        self.plan = folder / "m.plan"
-        self.plan.write_bytes(plan_bytes(Spec(((1.0, 2.0), (3.0, 4.0), (5.0, 6.0)))))
+        content = plan_bytes(Spec(((1.0, 2.0), (3.0, 4.0), (5.0, 6.0))))
+        self.plan = write_plan(folder / "m.plan", content)
         self.images = folder / "input.npy"
         np.save(self.images, np.ones((1, 2, 2, 3), np.float32))
         self.worker = Worker(cuda.clock)
 
     def open(self, path: Path, threads: int) -> TensorRtRunner:
-        return TensorRtRunner(path, TENSORRT, lambda: (FakePlanRuntime(self.cuda), self.cuda))
+        return TensorRtRunner(path, lambda: (FakePlanRuntime(self.cuda), self.cuda))
 
     def ask(self, request: Any) -> dict[str, Any]:
         return worker_module._answered(self.worker, json.dumps(request_to_json(request)))
 
     def start(self) -> None:
         opened = self.ask(Open("tensorrt", Device.CUDA, str(self.plan), 1))
-        assert opened["reply"]["evidence"].startswith("TensorRT 10.3.0, Fake RTX A2000 (8.6)")
+        assert opened["reply"]["evidence"].startswith("TensorRT 10 (10.3.0), Fake RTX A2000 (8.6)")
         assert self.ask(First(str(self.images)))["reply"]["duration_ns"] > 0
 
 

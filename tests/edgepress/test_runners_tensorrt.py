@@ -2,13 +2,14 @@
 
 import inspect
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from edgepress.artifact import Device, Format, Runtime
+from edgepress.artifact import Device, Format, Precision, Runtime
 from edgepress.cuda.fault import CudaError, CudaFault
 from edgepress.errors import (
     DeviceFaultError,
@@ -21,7 +22,8 @@ from edgepress.machine import cuda_device_absence
 from edgepress.runners import tensorrt_runner
 from edgepress.runners.runner import DeviceMemoryUse, DeviceTime, NamedOutputs, OnGpu, runner_kind
 from edgepress.runners.tensorrt_binding import Launch
-from edgepress.runners.tensorrt_runner import TENSORRT, TENSORRT_RTX, TensorRtRunner
+from edgepress.runners.tensorrt_runner import TensorRtRunner
+from edgepress.tensorrt_flavour import Flavour
 from tests.fakes import fake_plan_runtime as fake
 from tests.fakes.fake_cuda import MIB, Error, FakeCuda, Injection, Pace
 from tests.fakes.fake_plan_runtime import (
@@ -31,6 +33,7 @@ from tests.fakes.fake_plan_runtime import (
     FakePlanRuntime,
     Spec,
     plan_bytes,
+    write_plan,
 )
 
 WEIGHTS = ((1.0, 2.0), (3.0, 4.0), (5.0, 6.0))
@@ -47,9 +50,8 @@ def opened(
     spec: Spec = FIXED,
     launch: Launch = Launch.QUEUED,
 ) -> TensorRtRunner:
-    path = folder / "m.plan"
-    path.write_bytes(plan_bytes(spec))
-    return TensorRtRunner(path, TENSORRT, lambda: (trt or FakePlanRuntime(cuda), cuda), launch)
+    path = write_plan(folder / "m.plan", plan_bytes(spec))
+    return TensorRtRunner(path, lambda: (trt or FakePlanRuntime(cuda), cuda), launch)
 
 
 @pytest.mark.parametrize("launch", Launch)
@@ -87,9 +89,11 @@ def test_a_plan_of_fp16_takes_and_gives_float32(tmp_path: Path) -> None:
 
 def test_evidence_says_what_runs_where_and_how(tmp_path: Path) -> None:
     with opened(tmp_path, FakeCuda()) as runner:
-        assert runner.evidence == "TensorRT 10.3.0, Fake RTX A2000 (8.6), queued, one stream"
+        assert runner.evidence == "TensorRT 10 (10.3.0), Fake RTX A2000 (8.6), TF32 off, queued, one stream"
     with opened(tmp_path, FakeCuda(), launch=Launch.GRAPH) as runner:
-        assert runner.evidence == "TensorRT 10.3.0, Fake RTX A2000 (8.6), CUDA graph, one stream"
+        assert (
+            runner.evidence == "TensorRT 10 (10.3.0), Fake RTX A2000 (8.6), TF32 off, CUDA graph, one stream"
+        )
 
 
 def test_without_a_graph_that_can_be_recorded_it_says_so_and_runs(tmp_path: Path) -> None:
@@ -140,10 +144,19 @@ def test_layer_times_come_from_the_profiler_in_a_run_of_its_own(tmp_path: Path) 
     with opened(tmp_path, FakeCuda()) as runner:
         found = runner.layer_times(IMAGES[:1], 3)
     assert tuple(layer.name for layer in found) == LAYERS
-    assert [layer.operator for layer in found] == ["conv1", "Reformatting CopyNode", "fc1"]
+    assert [layer.operator for layer in found] == ["CaskConvolution", "Reformatting CopyNode", "fc1"]
+    assert [layer.precision for layer in found] == [Precision.INT8, None, None]
     assert {layer.place for layer in found} == {"TensorRT"}
     # The context's first executions are that of `infer` and three to warm up: the median is the sixth.
     np.testing.assert_allclose([layer.duration_ns for layer in found], [106_000, 206_000, 306_000])
+
+
+def test_layer_times_do_without_the_inspector(tmp_path: Path) -> None:
+    cuda = FakeCuda()
+    with opened(tmp_path, cuda, FakePlanRuntime(cuda, Failure.NO_REPORT)) as runner:
+        found = runner.layer_times(IMAGES[:1], 3)
+    assert [layer.operator for layer in found] == ["conv1", "Reformatting CopyNode", "fc1"]
+    assert {layer.precision for layer in found} == {None}
 
 
 @pytest.mark.parametrize(
@@ -269,22 +282,100 @@ def test_pictures_of_another_size_are_refused(tmp_path: Path) -> None:
             runner.infer(np.zeros((1, 3, 2, 3), np.float32))
 
 
-def test_a_plan_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def flipped(plan: bytes) -> bytes:
+    return plan[:40] + bytes([plan[40] ^ 1]) + plan[41:]
+
+
+@pytest.mark.parametrize(
+    ("damage", "text"),
+    [
+        (lambda plan: plan[:-7], r"m.plan has \d+ bytes, and \d+ were built: it is not whole. Copy it again"),
+        (flipped, r"m.plan is not what was built: SHA-256 is \w+…, its card says \w+…. Copy it again"),
+        (lambda plan: b"", "m.plan has 0 bytes"),
+    ],
+    ids=["truncated", "a bit flipped", "empty"],
+)
+def test_a_damaged_plan_never_gets_to_tensorrt(
+    damage: Callable[[bytes], bytes], text: str, tmp_path: Path
+) -> None:
     cuda = FakeCuda()
-    path = tmp_path / "none.plan"
-    runner = TensorRtRunner(path, TENSORRT, lambda: (FakePlanRuntime(cuda), cuda))
-    with pytest.raises(InputError, match=r"none.plan cannot be read: No such file.* build it anew"), runner:
+    trt = FakePlanRuntime(cuda)
+    runner = opened(tmp_path, cuda, trt)
+    path = tmp_path / "m.plan"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(InputError, match=text), runner:
+        pass
+    assert trt.runtimes == 0
+    cuda.assert_nothing_left()
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        (
+            {"version": "10.13.3.9"},
+            r"built with TensorRT 10 \(10.13.3.9\), and here is TensorRT 10 \(10.3.0\)",
+        ),
+        ({"flavour": Flavour.TENSORRT_RTX}, r"built with TensorRT-RTX \(10.3.0\), and here is TensorRT 10"),
+        ({"capabilities": ("8.9",)}, "built for compute capability 8.9, and the Fake RTX A2000 here has 8.6"),
+        ({"system": "Linux riscv64"}, "built on Linux riscv64"),
+    ],
+    ids=["version", "flavour", "GPU", "system"],
+)
+def test_a_plan_for_another_place_never_gets_to_tensorrt(
+    changes: dict[str, Any], text: str, tmp_path: Path
+) -> None:
+    cuda = FakeCuda()
+    trt = FakePlanRuntime(cuda)
+    runner = opened(tmp_path, cuda, trt)
+    write_plan(tmp_path / "m.plan", plan_bytes(FIXED), **changes)
+    with pytest.raises(InputError, match=f"m.plan cannot run here: .*{text}") as caught, runner:
+        pass
+    assert "\n" not in str(caught.value)
+    assert trt.runtimes == 0
+    cuda.assert_nothing_left()
+
+
+def test_a_plan_without_its_card_or_a_card_without_its_plan_is_refused(tmp_path: Path) -> None:
+    runner = opened(tmp_path, FakeCuda())
+    (tmp_path / "m.plan").unlink()
+    with pytest.raises(InputError, match=r"There is no plan at .*m.plan"), runner:
+        pass
+    runner = opened(tmp_path, FakeCuda())
+    (tmp_path / "m.engine.json").unlink()
+    with pytest.raises(InputError, match=r"Build m.plan anew: its card comes with it|m.engine.json"), runner:
         pass
 
 
-@pytest.mark.parametrize("flavour", [TENSORRT, TENSORRT_RTX])
+def test_evidence_says_that_a_plan_may_use_tf32(tmp_path: Path) -> None:
+    runner = opened(tmp_path, FakeCuda())
+    write_plan(tmp_path / "m.plan", plan_bytes(FIXED), flags=("TF32",))
+    with runner:
+        assert "TF32 on" in runner.evidence
+
+
+@pytest.mark.parametrize(
+    ("runtime", "package", "name"),
+    [(Runtime.TENSORRT, "tensorrt", "tensorrt"), (Runtime.TENSORRT_RTX, "tensorrt_rtx", "tensorrt-rtx")],
+)
 def test_a_missing_package_is_named(
-    flavour: tensorrt_runner.Flavour, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    runtime: Runtime, package: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, flavour.package, None)
-    opener = runner_kind(flavour.runtime, Device.CUDA).open
-    with pytest.raises(MissingRuntimeError, match=f"{flavour.runtime.value!r} is not installed"):
-        with opener(tmp_path / "m.plan", 1):
+    monkeypatch.setitem(sys.modules, package, None)
+    opener = runner_kind(runtime, Device.CUDA).open
+    with pytest.raises(MissingRuntimeError, match=f"{name!r} is not installed"), opener(tmp_path / "m", 1):
+        pass
+
+
+def test_a_tensorrt_whose_libraries_are_missing_is_told_from_one_that_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
+    (tmp_path / "tensorrt.py").write_text("raise ImportError('libnvinfer.so.11: cannot open')")
+    opener = runner_kind(Runtime.TENSORRT, Device.CUDA).open
+    with pytest.raises(InputError, match=r"tensorrt is installed and cannot be loaded \(libnvinfer.so.11"):
+        with opener(tmp_path / "m", 1):
             pass
 
 
@@ -302,6 +393,8 @@ def test_the_fake_has_no_name_that_the_real_module_lacks() -> None:
         (fake.FakeRuntime, trt.Runtime),
         (fake.FakeEngine, trt.ICudaEngine),
         (fake.FakeContext, trt.IExecutionContext),
+        (fake.FakeInspector, trt.EngineInspector),
+        (fake.LayerInformationFormat, trt.LayerInformationFormat),
         (fake.Logging, trt.ILogger),
         (fake.Profiling, trt.IProfiler),
         (fake.DataType, trt.DataType),
@@ -329,9 +422,10 @@ def test_the_real_tensorrt_rtx_refuses_a_plan_without_a_gpu_and_says_why(tmp_pat
     config.num_compute_capabilities = 1
     config.set_compute_capability(trt.ComputeCapability.SM86, 0)
     path = tmp_path / "real.plan"
-    path.write_bytes(builder.build_serialized_network(network, config))
+    plan = bytes(builder.build_serialized_network(network, config))
+    write_plan(path, plan, flavour=Flavour.TENSORRT_RTX, version=trt.__version__)
     cuda = FakeCuda()
-    runner = TensorRtRunner(path, TENSORRT_RTX, lambda: (trt, cuda))
+    runner = TensorRtRunner(path, lambda: (trt, cuda))
     with pytest.raises(
         InputError, match=rf"TensorRT {trt.__version__} does not take .*real.plan: "
     ) as caught:

@@ -5,15 +5,22 @@ is given: scores = mean of each picture's channels times `weights`. What a metho
 here, TensorRT calls it so, too: tests/edgepress/test_runners_tensorrt.py asks the real TensorRT-RTX.
 """
 
+import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgepress.artifact import Proof
+from edgepress.engine_card import SCHEMA_VERSION as CARD_VERSION
+from edgepress.engine_card import BatchRange, EngineCard, HardwareCompatibility, write_card
+from edgepress.local_gpu import system_name
+from edgepress.tensorrt_flavour import Flavour
 from tests.fakes.fake_cuda import MIB, FakeCuda
 
 KERNEL_NS = 50_000
@@ -33,6 +40,11 @@ class TensorIOMode(Enum):
     OUTPUT = 2
 
 
+class LayerInformationFormat(Enum):
+    ONELINE = 0
+    JSON = 1
+
+
 class Failure(Enum):
     """What goes wrong in TensorRT itself."""
 
@@ -44,7 +56,7 @@ class Failure(Enum):
     FULL_AT_RUN = "full at run"
     KERNEL = "kernel"  # a kernel of an inference fails
     NOT_QUEUED = "not queued"  # execute_async_v3 gives False
-    NO_GRAPH = "no graph"  # something that cannot be recorded
+    NO_REPORT = "no report"  # the inspector gives nothing
 
 
 @dataclass(frozen=True)
@@ -73,6 +85,31 @@ def plan_bytes(spec: Spec) -> bytes:
     return json.dumps(spec.__dict__).encode()
 
 
+def write_plan(path: Path, content: bytes, **changes: Any) -> Path:
+    """A plan with its card: for TensorRT 10.3.0 and compute capability 8.6, but for `changes` of the card."""
+    path.write_bytes(content)
+    card = EngineCard(
+        schema_version=CARD_VERSION,
+        plan_sha256=hashlib.sha256(content).hexdigest(),
+        plan_bytes=len(content),
+        flavour=Flavour.TENSORRT_10,
+        version="10.3.0",
+        system=system_name(),
+        capabilities=("8.6",),
+        gpu=None,
+        driver=None,
+        hardware=HardwareCompatibility.NONE,
+        flags=(),
+        batch=BatchRange(1, 1, 1),
+        source_sha256="0" * 64,
+        calibration=None,
+        build_ns=1,
+        proof=Proof.INFERRED,
+    )
+    write_card(replace(card, **changes), path)
+    return path
+
+
 class Logging:
     """ILogger."""
 
@@ -98,6 +135,8 @@ class FakePlanRuntime:
     """Stands for the module `tensorrt` or `tensorrt_rtx`.
 
     Attributes:
+        runtimes: How often a runtime was asked for.
+        executions: How often an inference was.
         on_execute: Called with context and stream at each inference, before it is queued.
     """
 
@@ -105,6 +144,7 @@ class FakePlanRuntime:
     IProfiler = Profiling
     DataType = DataType
     TensorIOMode = TensorIOMode
+    LayerInformationFormat = LayerInformationFormat
 
     def __init__(
         self, cuda: FakeCuda, failure: Failure = Failure.NONE, fail_at: int = 1, version: str = "10.3.0"
@@ -112,11 +152,14 @@ class FakePlanRuntime:
         self.cuda = cuda
         self.failure = failure
         self.fail_at = fail_at
+        self.__name__ = "tensorrt"
         self.__version__ = version
         self.executions = 0
+        self.runtimes = 0
         self.on_execute: Callable[[FakeContext, int], None] = lambda context, stream: None
 
     def Runtime(self, logger: Logging) -> "FakeRuntime":
+        self.runtimes += 1
         if self.failure is Failure.NO_DRIVER:
             logger.log(Logging.Severity.ERROR, "CUDA initialization failure with error: 35")
             raise TypeError("pybind11::init(): factory function returned nullptr")
@@ -180,11 +223,28 @@ class FakeEngine:
         smallest, largest = self._spec.batches
         return [(batch, SIDE, SIDE, 3) for batch in (smallest, smallest, largest)]
 
+    def create_engine_inspector(self) -> "FakeInspector":
+        return FakeInspector(self._module.failure is Failure.NO_REPORT)
+
     def create_execution_context(self) -> "FakeContext | None":
         if self._module.failure is Failure.FULL_AT_CONTEXT:
             self._logger.log(Logging.Severity.ERROR, "[defaultAllocator.cpp] Cuda Runtime (out of memory)")
             return None
         return FakeContext(self._module, self._logger, self, self._spec)
+
+
+class FakeInspector:
+    """Tells the first layer in detail, the others by name."""
+
+    def __init__(self, is_broken: bool) -> None:
+        self.execution_context: Any = None
+        self._is_broken = is_broken
+
+    def get_engine_information(self, layer_information_format: LayerInformationFormat) -> str:
+        name, *others = LAYERS
+        operand = {"Format/Datatype": "Four wide channel vectorized row major Int8 format"}
+        first = {"Name": name, "LayerType": "CaskConvolution", "Inputs": [operand], "Outputs": [operand]}
+        return "" if self._is_broken else json.dumps({"Layers": [first, *others], "Bindings": ["images"]})
 
 
 class FakeContext:

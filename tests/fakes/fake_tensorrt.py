@@ -354,10 +354,8 @@ def _plan_of(trt: Any, network: Any, config: Any) -> bytes:
         "version": trt.__version__,
         "capability": trt.fake.capability,
         "flags": names,
-        "hardware": config.hardware_compatibility_level.name
-        if config.hardware_compatibility_level
-        else "NONE",
-        "verbosity": config.profiling_verbosity.name if config.profiling_verbosity else "LAYER_NAMES_ONLY",
+        "hardware": _name_of(config.hardware_compatibility_level, "NONE"),
+        "verbosity": _name_of(config.profiling_verbosity, "LAYER_NAMES_ONLY"),
         "inputs": network._inputs,
         "outputs": network._outputs,
         "layers": network._layers,
@@ -366,6 +364,10 @@ def _plan_of(trt: Any, network: Any, config: Any) -> bytes:
     text = json.dumps(value).encode()
     size = 0 if "STRIP_PLAN" in names else network._source.stat().st_size
     return text.ljust(size)
+
+
+def _name_of(member: Any, default: str) -> str:
+    return default if member is None else str(member.name)
 
 
 class HostMemory(bytes):

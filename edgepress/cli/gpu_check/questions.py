@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from edgepress.doctor.gpu_moment import GpuMoment
+from edgepress.runners.runner import LayerTime
 from edgepress.target import ComputeCapability
 from optimize.build_options import Tf32
 
@@ -90,6 +91,7 @@ class Ran:
         taken_bytes: By how much free memory of the GPU fell, from before the engine was loaded.
         before: Clocks, power and slowdowns as the timing began.
         after: Likewise, as it ended.
+        layers: By TensorRT's own profiler, in a pass of its own before.
     """
 
     evidence: str
@@ -102,3 +104,4 @@ class Ran:
     taken_bytes: int | None
     before: GpuMoment
     after: GpuMoment
+    layers: tuple[LayerTime, ...]

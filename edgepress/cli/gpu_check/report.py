@@ -7,6 +7,7 @@ from edgepress.artifact import Precision
 from edgepress.doctor.gpu_moment import GpuMoment
 from edgepress.engine_card import EngineCard
 from edgepress.parity.distance import Distance
+from edgepress.runners.runner import LayerTime
 from edgepress.target import ComputeCapability
 from optimize.build_options import Tf32
 
@@ -131,6 +132,8 @@ class Execution:
         taken_bytes: By how much free memory of the GPU fell; null where CUDA does not tell.
         before: Clocks, power and slowdowns as the timing began.
         after: Likewise, as it ended.
+        layers: Of the engine, timed by TensorRT's profiler in a pass of its own, with the precision that its
+            inspector tells.
         from_fp32: Of its logits from those of FP32 on the CPU; null where they cannot be compared.
         from_emulation: Of its logits from those of the same ONNX file on the CPU; null for FP32's own file.
     """
@@ -146,6 +149,7 @@ class Execution:
     taken_bytes: int | None
     before: GpuMoment
     after: GpuMoment
+    layers: tuple[LayerTime, ...]
     from_fp32: Distance | None
     from_emulation: Distance | None
 

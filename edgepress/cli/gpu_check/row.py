@@ -180,6 +180,7 @@ def _judged(
         taken_bytes=ran.taken_bytes,
         before=ran.before,
         after=ran.after,
+        layers=ran.layers,
         from_fp32=_distance(reference, logits),
         from_emulation=_distance(emulated, logits),
     )

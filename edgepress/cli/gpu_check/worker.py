@@ -27,15 +27,17 @@ from edgepress.engine_card import EngineCard, write_card
 from edgepress.errors import EdgepressError, MissingDeviceError, MissingRuntimeError
 from edgepress.local_gpu import local_gpu
 from edgepress.record import from_json, to_json
-from edgepress.runners.runner import OnGpu, OpenRunner, runner_for
+from edgepress.runners.runner import OnGpu, OpenRunner, Profiler, runner_kind
 from optimize.build_options import BuildOptions
 from optimize.engine_from_onnx import engine_from_onnx
 
 BuildEngine = Callable[[Build], EngineCard]
 """Writes the plan and its card."""
 
-Openers = Callable[[str], OpenRunner]
-"""What opens a plan with the runner of a name."""
+Openers = Callable[[str], tuple[OpenRunner, Profiler | None]]
+"""What opens a plan with the runner of a name, and what times its layers."""
+
+_PROFILED_RUNS = 20
 
 
 def build_engine(request: Build) -> EngineCard:
@@ -60,6 +62,12 @@ def build_engine(request: Build) -> EngineCard:
     return card
 
 
+def installed_runner(name: str) -> tuple[OpenRunner, Profiler | None]:
+    """That of edgepress itself; raises InputError where there is none."""
+    kind = runner_kind(name, Device.CUDA)
+    return kind.open, kind.profiler
+
+
 class Worker:
     """Answers questions, one after the other.
 
@@ -74,7 +82,7 @@ class Worker:
     def __init__(
         self,
         build: BuildEngine = build_engine,
-        openers: Openers = lambda name: runner_for(name, Device.CUDA),
+        openers: Openers = installed_runner,
         clock: Clock = time.perf_counter_ns,
         moment: Callable[[], GpuMoment] = moment_of_first,
         around: Callable[[], Around] | None = None,
@@ -99,9 +107,11 @@ class Worker:
     def _ran(self, request: Run) -> Ran:
         inputs = np.load(request.inputs)
         blocks = [inputs[start : start + request.batch] for start in range(0, len(inputs), request.batch)]
-        opener = self._openers(request.runner)
+        opener, profiler = self._openers(request.runner)
+        plan = Path(request.plan)
+        layers = () if profiler is None else profiler(plan, 0, blocks[0], _PROFILED_RUNS, plan.parent)
         start_ns = self._clock()
-        with opener(Path(request.plan), 0) as runner:
+        with opener(plan, 0) as runner:
             load_ns = self._clock() - start_ns
             np.save(request.scores, np.concatenate([runner.infer(block) for block in blocks]))
             repeat(lambda: runner.infer(blocks[0]), Extent(request.warm_up_ns, 1), self._clock)
@@ -124,6 +134,7 @@ class Worker:
                 memory.taken_bytes,
                 before,
                 after,
+                layers,
             )
 
 

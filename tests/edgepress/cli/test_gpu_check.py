@@ -15,6 +15,7 @@ import jsonschema
 import numpy as np
 import onnx
 import pytest
+from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from benchmark.protocol import Failure, request_to_json
@@ -42,14 +43,15 @@ from edgepress.manifest import Manifest, ModelCard
 from edgepress.parity.answers import Answers
 from edgepress.preprocessing import Preprocessing, PreprocessMode
 from edgepress.record import from_json, read_record
-from edgepress.runners.tensorrt_runner import TENSORRT, TensorRtRunner
+from edgepress.runners.runner import LayerTime
+from edgepress.runners.tensorrt_runner import TensorRtRunner
 from edgepress.target import ComputeCapability
 from edgepress.tensorrt_flavour import Flavour
 from optimize.build_options import BuildOptions, Tf32, flags_of
 from optimize.engine_from_onnx import BuiltPlan
 from optimize.recipe import recipe_named
 from tests.fakes.fake_cuda import Error, FakeCuda, Injection
-from tests.fakes.fake_plan_runtime import KERNEL_NS, FakePlanRuntime, Spec, plan_bytes
+from tests.fakes.fake_plan_runtime import KERNEL_NS, LAYERS, FakePlanRuntime, Spec, plan_bytes
 from tests.fakes.fake_tensorrt import FAKE_VERSIONS, fake_tensorrt
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -126,11 +128,23 @@ class Desk:
         cuda = self.cuda()
         self.cudas.append(cuda)
 
-        def opener(name: str) -> Callable[[Path, int], TensorRtRunner]:
-            return lambda path, threads: TensorRtRunner(path, TENSORRT, lambda: (FakePlanRuntime(cuda), cuda))
+        def runner(path: Path, threads: int) -> TensorRtRunner:
+            return TensorRtRunner(path, lambda: (FakePlanRuntime(cuda), cuda))
+
+        def profiler(
+            path: Path, threads: int, image: NDArray[np.float32], runs: int, scratch: Path
+        ) -> tuple[LayerTime, ...]:
+            with runner(path, threads) as opened:
+                return opened.layer_times(image, runs)
 
         ticks = itertools.count(0, 5_000_000)
-        self._worker = Worker(self.build, opener, lambda: next(ticks), lambda: UNTOLD, lambda: self.around)
+        self._worker = Worker(
+            self.build,
+            lambda name: (runner, profiler),
+            lambda: next(ticks),
+            lambda: UNTOLD,
+            lambda: self.around,
+        )
         return self
 
     def __enter__(self) -> "Desk":
@@ -194,8 +208,9 @@ def test_every_variant_is_built_run_judged_and_timed(
         assert row.engine.flags == (("TF32",) if variant.tf32 is Tf32.ON else ())
         found = row.execution
         assert found is not None
-        assert found.evidence.startswith("TensorRT 10.3.0, ")
+        assert found.evidence.startswith("TensorRT 10 (10.3.0), ")
         assert found.compute.median_ns == KERNEL_NS
+        assert tuple(layer.name for layer in found.layers) == LAYERS
         assert len(found.compute.samples_ns) == len(found.end_to_end.samples_ns) >= 50
         assert found.speedup == (None if variant.name == "fp32" else 1.0)
         assert found.from_fp32 is not None
