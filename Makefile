@@ -93,7 +93,8 @@ check: $(VENV)/.installed ## format, lint, types; what runs on a device also as 
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/mypy --python-version 3.10 --cache-dir .mypy_cache/device edgepress/*.py edgepress/runners edgepress/cuda edgepress/doctor edgepress/parity edgepress/cli/gpu_check benchmark deploy/runtime
+	$(BIN)/mypy --python-version 3.10 --cache-dir .mypy_cache/device edgepress/*.py edgepress/runners edgepress/cuda edgepress/doctor edgepress/parity edgepress/cli/gpu_check benchmark deploy/runtime \
+		optimize/engine_from_onnx.py optimize/engine_refit.py optimize/build_options.py optimize/build_watch.py optimize/timing_cache.py
 
 clean: ## remove what was made, except .venv and .venv-gpu-*
 	rm -rf out build *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -18,6 +18,7 @@ from edgepress.tensorrt_flavour import FLAVOURS, Flavour
 CARD_SUFFIX = ".engine.json"
 SCHEMA_VERSION = 1
 _VERSION_COMPATIBLE = "VERSION_COMPATIBLE"
+_STRIPPED = "STRIP_PLAN"
 _WHAT = "engine card"
 _AMPERE = (8, 0)
 _OPEN_END = (12, 0)
@@ -84,6 +85,21 @@ class EngineCard:
     def title(self) -> str:
         """TensorRT and its version, as a message calls them."""
         return f"{FLAVOURS[self.flavour].title} ({self.version})"
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """What a person wants to know of the plan, a sentence each."""
+        place = f"compute capability {', '.join(self.capabilities)}"
+        on = f"{self.gpu}, " if self.gpu is not None else ""
+        flags = ", ".join(self.flags) or "none"
+        batch = self.batch
+        return (
+            f"Built with {self.title} on {self.system} for {on}{place}; hardware compatibility: "
+            f"{self.hardware.value}; flags: {flags}.",
+            f"Takes batches of {batch.least} to {batch.most}, tuned for {batch.usual}."
+            if batch.least < batch.most
+            else f"Takes batches of {batch.usual}.",
+        )
 
 
 @dataclass(frozen=True)
@@ -174,9 +190,14 @@ def require_runs_here(card: EngineCard, plan: Path, here: EnginePlace) -> None:
         here: TensorRT, system and GPU that are to run it.
 
     Raises:
-        InputError: The plan is damaged, or is for another TensorRT, system or GPU.
+        InputError: The plan is damaged, has no weights, or is for another TensorRT, system or GPU.
     """
     require_whole(card, plan)
+    if _STRIPPED in card.flags:
+        raise InputError(
+            f"{plan.name} cannot run here: its weights were left out when it was built. Put them back from "
+            "its ONNX file first, or build it with its weights."
+        )
     if (reason := mismatch(card, here)) is not None:
         raise InputError(f"{plan.name} cannot run here: {reason} Build it anew with what is here.")
 

@@ -283,6 +283,12 @@ def _unbuilt(build: _Build, messages: list[str]) -> ProofError:
             f"{build.title} ran out of device memory while it built {build.source.name} for "
             f"{build.place_name}: {reason}. Stop what else uses the GPU, or limit the workspace."
         )
+    limit = build.options.workspace_bytes
+    if limit is not None and "workspace" in said:
+        return ProofError(
+            f"{build.title} cannot build {build.source.name} for {build.place_name} in a workspace of "
+            f"{limit} bytes: {reason}. Allow more."
+        )
     return ProofError(
         f"{build.title} cannot build {build.source.name} for {build.place_name}: {reason}. Leave this recipe "
         "out for this GPU."

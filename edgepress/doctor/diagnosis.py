@@ -172,9 +172,8 @@ def diagnose(int8_recipe: str, cache: Path, progress: Progress = silent) -> Diag
 
 def _packages_here(installed: Mapping[str, str]) -> tuple[Package, ...]:
     """Those of all extras but the ones that fill environments of their own."""
-    others = {environment.extra for environment in ENVIRONMENTS}
-    asked_for = packages_of(requirements_of_edgepress(), installed)
-    return tuple(package for package in asked_for if package.extra not in others)
+    elsewhere = frozenset(environment.extra for environment in ENVIRONMENTS)
+    return packages_of(requirements_of_edgepress(), installed, elsewhere)
 
 
 def _trials(

@@ -121,6 +121,23 @@ def test_damaged_plan_is_refused_before_anything_else(plan: Path) -> None:
         require_whole(card, plan)
 
 
+def test_plan_without_weights_is_refused(plan: Path) -> None:
+    card = _fitting(plan, flags=("REFIT_IDENTICAL", "STRIP_PLAN"))
+    with pytest.raises(
+        InputError, match=r"cannot run here: its weights were left out .*Put them back from its ONNX"
+    ):
+        require_runs_here(card, plan, _place())
+
+
+def test_card_in_words() -> None:
+    assert _card(flags=("REFIT", "TF32")).lines == (
+        "Built with TensorRT 10 (10.3.0.26) on Linux aarch64 for Orin, compute capability 8.7; hardware "
+        "compatibility: NONE; flags: REFIT, TF32.",
+        "Takes batches of 1 to 8, tuned for 4.",
+    )
+    assert _card(batch=BatchRange(2, 2, 2)).lines[1] == "Takes batches of 2."
+
+
 @pytest.mark.parametrize(
     ("here", "reason"),
     [

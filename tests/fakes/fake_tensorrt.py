@@ -24,7 +24,13 @@ _FULL_VERSIONS = {"10.3": "10.3.0.26", "10.13": "10.13.3.9", "11.1": "11.1.0.106
 _ENUMS = (
     *("BuilderFlag", "NetworkDefinitionCreationFlag", "HardwareCompatibilityLevel", "ProfilingVerbosity"),
     *("MemoryPoolType", "TensorIOMode", "DataType", "TensorLocation", "LayerInformationFormat"),
-    *("ErrorCodeTRT", "ExecutionContextAllocationStrategy", "EngineStat", "RuntimePlatform"),
+    *(
+        "SerializationFlag",
+        "ErrorCodeTRT",
+        "ExecutionContextAllocationStrategy",
+        "EngineStat",
+        "RuntimePlatform",
+    ),
 )
 _SEVERITIES = ("INTERNAL_ERROR", "ERROR", "WARNING", "INFO", "VERBOSE")
 _NO_DRIVER = "pybind11::init(): factory function returned nullptr"
@@ -612,6 +618,7 @@ class _ICudaEngine:
     def __init__(self, plan: dict[str, Any], logger: Any) -> None:
         self._plan, self._logger = plan, logger
         self._specs = {spec["name"]: spec for spec in (*plan["inputs"], *plan["outputs"])}
+        self._refitted_bytes = 0
 
     @property
     def num_io_tensors(self) -> int:
@@ -672,8 +679,66 @@ class _ICudaEngine:
     def create_engine_inspector(self) -> Any:
         return self._trt.EngineInspector(self)
 
-    def serialize(self) -> Any:
-        return HostMemory(json.dumps(self._plan).encode())
+    def create_serialization_config(self) -> Any:
+        return self._trt.ISerializationConfig(self)
+
+    def serialize_with_config(self, config: Any) -> Any:
+        """With the weights, if they were put back and are not excluded."""
+        plan = dict(self._plan)
+        names = {flag.name for flag in config._flags}
+        if self._refitted_bytes and "EXCLUDE_WEIGHTS" not in names:
+            plan["flags"] = [name for name in plan["flags"] if name != "STRIP_PLAN"]
+            return HostMemory(json.dumps(plan).encode().ljust(self._refitted_bytes))
+        return HostMemory(json.dumps(plan).encode())
+
+
+class _ISerializationConfig:
+    _trt: Any
+
+    def __init__(self, engine: Any) -> None:
+        excludes = "STRIP_PLAN" in engine._plan["flags"]
+        self._flags = {self._trt.SerializationFlag.EXCLUDE_WEIGHTS} if excludes else set()
+
+    def clear_flag(self, flag: Any) -> bool:
+        self._flags.discard(flag)
+        return True
+
+
+class _Refitter:
+    def __init__(self, engine: Any, logger: Any) -> None:
+        self._engine, self._logger, self._source = engine, logger, None
+
+    def refit_cuda_engine(self) -> bool:
+        """Whether weights were given."""
+        if self._source is None:
+            return False
+        self._engine._refitted_bytes = Path(self._source).stat().st_size
+        return True
+
+
+class _OnnxParserRefitter:
+    _trt: Any
+
+    def __init__(self, refitter: Any, logger: Any) -> None:
+        self._refitter, self._logger = refitter, logger
+        self._errors: list[Any] = []
+
+    @property
+    def num_errors(self) -> int:
+        return len(self._errors)
+
+    def get_error(self, index: int) -> Any:
+        return self._errors[index]
+
+    def refit_from_file(self, model_file: str) -> bool:
+        """Whether the file has the layers of the engine."""
+        network = self._trt.INetworkDefinition()
+        _read_graph(network, Path(model_file))
+        if network._layers != self._refitter._engine._plan["layers"]:
+            self._errors.append(self._trt.ParserError(NodeError("Weights are not in the engine")))
+            return False
+        self._refitter._source = model_file
+        return True
 
 
 class _IExecutionContext:
@@ -820,4 +885,7 @@ _BEHAVIOURS: dict[str, type] = {
     "ICudaEngine": _ICudaEngine,
     "IExecutionContext": _IExecutionContext,
     "EngineInspector": _EngineInspector,
+    "ISerializationConfig": _ISerializationConfig,
+    "Refitter": _Refitter,
+    "OnnxParserRefitter": _OnnxParserRefitter,
 }

@@ -245,6 +245,16 @@ def test_build_that_runs_out_of_memory_says_so(line: str, trt: Any, make_onnx: M
         engine_from_onnx(trt, make_onnx(), plan, ORIN)
 
 
+def test_workspace_that_is_too_small_is_named_only_where_it_was_limited(
+    trt: Any, make_onnx: MakeOnnx, plan: Path
+) -> None:
+    trt.fake.build_failure = ("no tactics to implement the operation within workspace limit",)
+    with pytest.raises(ProofError, match=r"in a workspace of 1024 bytes: no tactics .*limit\. Allow more\.$"):
+        engine_from_onnx(trt, make_onnx(), plan, ORIN, BuildOptions(workspace_bytes=1024))
+    with pytest.raises(ProofError, match=r"within workspace limit\. Leave this recipe out for this GPU\.$"):
+        engine_from_onnx(trt, make_onnx(), plan, ORIN)
+
+
 def test_missing_driver_is_named(trt: Any, make_onnx: MakeOnnx, plan: Path) -> None:
     trt.fake.has_driver = False
     with pytest.raises(

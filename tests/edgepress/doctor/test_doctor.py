@@ -183,7 +183,11 @@ def test_json_has_the_fields_that_programs_rely_on(
 def test_every_extra_is_tried(found_here: tuple[int, Mapping[str, Any], str]) -> None:
     value = found_here[1]
     tried = {trial["extra"] for trial in value["trials"]}
-    assert {extra["name"] for extra in value["extras"]} - {"docs", "dev"} <= tried
+    extras = {extra["name"] for extra in value["extras"]}
+    assert extras - {"docs", "dev"} <= tried
+    own = {each["name"] for each in value["environments"]}
+    assert own == {name for name in tried if name.startswith("gpu-")}
+    assert not extras & own, "they are not installed here"
 
 
 def test_doctor_runs_where_numpy_is_broken_and_the_terminal_knows_only_ascii(tmp_path: Path) -> None:
