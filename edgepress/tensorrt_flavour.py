@@ -185,8 +185,8 @@ def require(trt: Any, feature: Feature, remedy: str) -> None:
         return
     facts = facts_of(trt)
     since = facts.since.get(feature)
-    which = "no version of it has" if since is None else f"only {since[0]}.{since[1]} and later have"
-    raise InputError(f"{facts.title} ({trt.__version__}): {which} {feature.value}. {remedy}")
+    which = "no version of it has that" if since is None else f"{since[0]}.{since[1]} and later have that"
+    raise InputError(f"{facts.title} ({trt.__version__}) cannot give {feature.value}: {which}. {remedy}")
 
 
 def imported(flavour: Flavour) -> Any:

@@ -73,7 +73,7 @@ def _require_refittable(card: EngineCard, plan: Path, source: Path, source_sha25
     if _IDENTICAL in card.flags and source_sha256 != card.source_sha256:
         raise InputError(
             f"{plan.name} takes the weights that it was built with only, and {source.name} is another "
-            f"file (SHA-256 {source_sha256[:12]}…, wanted {card.source_sha256[:12]}…). Take that, or build anew."
+            f"file (SHA-256 {source_sha256[:12]}…, wanted {card.source_sha256[:12]}…). Take that one."
         )
 
 

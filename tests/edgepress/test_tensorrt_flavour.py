@@ -111,12 +111,13 @@ def test_require_says_since_when_a_feature_is_there() -> None:
     require(fake_tensorrt("10.13"), Feature.HARDWARE_SAME_CAPABILITY, "Leave it out.")
     with pytest.raises(
         InputError,
-        match=r"^TensorRT 10 \(10\.3\.0\.26\): only 10\.13 and later have plans for all GPUs of one compute "
-        r"capability\. Leave it out\.$",
+        match=r"^TensorRT 10 \(10\.3\.0\.26\) cannot give plans for all GPUs of one compute capability: "
+        r"10\.13 and later have that\. Leave it out\.$",
     ):
         require(fake_tensorrt("10.3"), Feature.HARDWARE_SAME_CAPABILITY, "Leave it out.")
     with pytest.raises(
-        InputError, match=r"^TensorRT-RTX \(1\.7\.1\): no version of it has a timing cache\. X\.$"
+        InputError,
+        match=r"^TensorRT-RTX \(1\.7\.1\) cannot give a timing cache: no version of it has that\. X\.$",
     ):
         require(_module("tensorrt_rtx", "1.7.1"), Feature.TIMING_CACHE, "X.")
 

@@ -105,7 +105,7 @@ def test_card_says_what_was_built(trt: Any, make_onnx: MakeOnnx, plan: Path) -> 
         (
             "10.3",
             BuildOptions(hardware=HardwareCompatibility.SAME_COMPUTE_CAPABILITY),
-            r"only 10\.13 and later have plans for all GPUs of one compute capability\. Leave it out, or",
+            r"plans for all GPUs of one compute capability: 10\.13 and later have that\. Leave it out, or",
         ),
         ("10.3", BuildOptions(optimization_level=6), r"^The optimization level is 6, wanted 0 to 5\.$"),
         ("10.3", BuildOptions(optimization_level=-1), r"level is -1, wanted 0 to 5"),

@@ -153,13 +153,19 @@ def test_workspace_limit_reaches_the_builder(make_onnx: MakeOnnx, tmp_path: Path
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (BuildOptions(weights=WeightsInPlan.STRIPPED), "no version of it has plans without weights"),
-        (BuildOptions(weights=WeightsInPlan.REFITTABLE), "no version of it has plans whose weights can be"),
-        (BuildOptions(versions=VersionCompatibility.LATER), "no version of it has version compatible plans"),
-        (BuildOptions(hardware=HardwareCompatibility.AMPERE_PLUS), "no version of it has plans for all GPUs"),
+        (
+            BuildOptions(weights=WeightsInPlan.STRIPPED),
+            "cannot give plans without weights: no version of it has that",
+        ),
+        (BuildOptions(weights=WeightsInPlan.REFITTABLE), "cannot give plans whose weights can be exchanged"),
+        (BuildOptions(versions=VersionCompatibility.LATER), "cannot give version compatible plans"),
+        (
+            BuildOptions(hardware=HardwareCompatibility.AMPERE_PLUS),
+            "cannot give plans for all GPUs from Ampere on",
+        ),
         (
             BuildOptions(timing_cache=Path("cache")),
-            r"TensorRT-RTX \(1\..*: no version of it has a timing cache",
+            r"TensorRT-RTX \(1\..*\) cannot give a timing cache: no version",
         ),
     ],
 )
