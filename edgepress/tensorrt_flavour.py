@@ -185,8 +185,10 @@ def require(trt: Any, feature: Feature, remedy: str) -> None:
         return
     facts = facts_of(trt)
     since = facts.since.get(feature)
-    which = "no version of it has" if since is None else f"only {since[0]}.{since[1]} and later have"
-    raise InputError(f"{facts.title} ({trt.__version__}): {which} {feature.value}. {remedy}")
+    title = f"{facts.title} ({trt.__version__})"
+    if since is None:
+        raise InputError(f"{title}: no version of it has {feature.value}. {remedy}")
+    raise InputError(f"{title}: only {since[0]}.{since[1]} and later have {feature.value}. {remedy}")
 
 
 def imported(flavour: Flavour) -> Any:
