@@ -185,8 +185,15 @@ def require(trt: Any, feature: Feature, remedy: str) -> None:
         return
     facts = facts_of(trt)
     since = facts.since.get(feature)
+<<<<<<< HEAD
     which = "no version of it has that" if since is None else f"{since[0]}.{since[1]} and later have that"
     raise InputError(f"{facts.title} ({trt.__version__}) cannot give {feature.value}: {which}. {remedy}")
+=======
+    title = f"{facts.title} ({trt.__version__})"
+    if since is None:
+        raise InputError(f"{title}: no version of it has {feature.value}. {remedy}")
+    raise InputError(f"{title}: only {since[0]}.{since[1]} and later have {feature.value}. {remedy}")
+>>>>>>> runner
 
 
 def imported(flavour: Flavour) -> Any:
