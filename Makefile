@@ -18,6 +18,8 @@ PYTHON  ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	done; echo python3)
 
 VENV      := .venv
+# A GPU's runtimes want different TensorRT and CUDA, so each has an environment of its own (docs/gpu.md).
+GPU_VENVS := $(if $(filter cuda,$(DEVICE)),.venv-gpu-trt .venv-gpu-ort .venv-gpu-tf)
 BIN       := $(VENV)/bin
 EDGEPRESS := $(BIN)/edgepress
 NEEDS_DATA := $(and $(filter $(DEFAULT_JOB),$(JOB)),$(filter all optimize parity benchmark,$(or $(MAKECMDGOALS),all)))
@@ -34,7 +36,7 @@ RUN     = $(EDGEPRESS) run '$(JOB)' $(FULL) $(foreach pair,$(SET),--set '$(pair)
 all: setup ## everything that JOB says: export, optimize, parity, benchmark with its report (the default)
 	@$(RUN)
 
-setup: $(VENV)/.installed ## make .venv and install edgepress with all CPU runtimes
+setup: $(VENV)/.installed $(GPU_VENVS:%=%/.installed) ## make .venv with all CPU runtimes; with DEVICE=cuda also .venv-gpu-*
 
 preflight:
 	@$(PYTHON) edgepress/cli/preflight.py '$(MODEL)' '$(WEIGHTS)' '$(DATA)' '$(or $(OUT),out)' '$(VENV)' '$(NEEDS_DATA)'
@@ -42,6 +44,11 @@ preflight:
 $(VENV)/.installed: pyproject.toml | preflight
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+.venv-gpu-%/.installed: pyproject.toml | preflight
+	@test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check --editable '.[gpu-$*]'
 	@touch $@
 
 export: setup ## Keras model to SavedModel, ONNX and TFLite
@@ -68,6 +75,7 @@ docs: setup ## the documentation site in out/site, and the pages that are made f
 	@$(BIN)/python -m benchmark.results_schema docs/reference
 	@$(BIN)/python -m edgepress.parity.parity_schema docs/reference
 	@$(BIN)/python -m optimize.accuracy.report_schemas docs/reference
+	@$(BIN)/python -m edgepress.cli.gpu_check.gpu_check_schema docs/reference
 	@$(BIN)/python -m mkdocs build --quiet --strict
 
 performance: setup ## measure what export costs, and write docs/performance.md anew (about ten minutes)
@@ -89,11 +97,12 @@ check: $(VENV)/.installed ## format, lint, types; what runs on a device also as 
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/mypy --python-version 3.10 --cache-dir .mypy_cache/device edgepress/*.py edgepress/runners edgepress/doctor edgepress/parity benchmark deploy/runtime
+	$(BIN)/mypy --python-version 3.10 --cache-dir .mypy_cache/device edgepress/*.py edgepress/runners edgepress/cuda edgepress/doctor edgepress/parity edgepress/cli/gpu_check benchmark deploy/runtime \
+		optimize/engine_from_onnx.py optimize/engine_refit.py optimize/build_options.py optimize/build_watch.py optimize/timing_cache.py
 
-clean: ## remove what was made, except .venv
+clean: ## remove what was made, except .venv and .venv-gpu-*
 	rm -rf out build *.egg-info .mypy_cache .pytest_cache .ruff_cache
-	find . -name __pycache__ -not -path './$(VENV)/*' -exec rm -rf {} +
+	find . -name __pycache__ -not -path './$(VENV)*' -exec rm -rf {} +
 
 help: ## list the targets
 	@echo 'usage: make [TARGET] [MODEL=vgg16-digits|vgg16|FILE.keras] [WEIGHTS=imagenet|random|FILE] [DATA=digits|FOLDER|FILE.npz]'

@@ -15,8 +15,23 @@ from benchmark.interference import Interference, cpu_ticks
 from benchmark.latency import Extent
 from benchmark.memory import Residence
 from benchmark.plan import Plan
-from benchmark.protocol import Block, First, Memory, Occupied, Open, Opened, Prepare, Samples, Timed
-from benchmark.worker_process import WorkerProcess
+from benchmark.protocol import (
+    Block,
+    First,
+    Memory,
+    Occupied,
+    OnDevice,
+    Open,
+    Opened,
+    Prepare,
+    Samples,
+    Timed,
+    ToldByDevice,
+)
+from benchmark.worker_process import WorkerProcess, command_for
+from edgepress.artifact import Device
+from edgepress.doctor.gpu_moment import GpuMoment
+from edgepress.runners.runner import DeviceMemoryUse, DeviceTime
 
 _NOTHING = Extent(0, 0)
 
@@ -37,6 +52,9 @@ class Run:
         loaded: After the model was loaded there.
         occupied: At its end.
         evidence: What really ran there.
+        gpu: What the GPU did before and after each block, in order; empty on a CPU.
+        device_memory: What the model takes of the GPU, as its runner tells of the first process; else None.
+        device_times: Further inferences, timed by the GPU's clock, in each process.
     """
 
     load_ns: int
@@ -49,6 +67,9 @@ class Run:
     loaded: Residence
     occupied: Occupied
     evidence: str
+    gpu: tuple[GpuMoment, ...] = ()
+    device_memory: DeviceMemoryUse | None = None
+    device_times: tuple[DeviceTime, ...] = ()
 
 
 def measure(subjects: Sequence[Open], images: Path, plan: Plan, seed: int) -> tuple[Run, ...]:
@@ -77,6 +98,8 @@ def _joined(run: Run, later: Run) -> Run:
         blocks_ns=run.blocks_ns + later.blocks_ns,
         restart_counts=run.restart_counts + later.restart_counts,
         interference=run.interference.joined(later.interference),
+        gpu=run.gpu + later.gpu,
+        device_times=run.device_times + later.device_times,
     )
 
 
@@ -88,12 +111,13 @@ def _measure_once(
         processes: list[WorkerProcess] = []
         starts: list[Run] = []
         for subject in subjects:
-            process = stack.enter_context(WorkerProcess())
+            process = stack.enter_context(WorkerProcess(command_for(subject.runner, subject.device)))
             starts.append(_start(process, subject, images, plan))
             process.pause()
             processes.append(process)
         blocks: list[list[tuple[int, ...]]] = [[] for _ in subjects]
         interference = [Interference() for _ in subjects]
+        gpu: list[tuple[GpuMoment, ...]] = [() for _ in subjects]
         for _ in range(plan.pairs):
             for i in order.permutation(len(processes)):
                 before = cpu_ticks(processes[i].pid)
@@ -101,8 +125,13 @@ def _measure_once(
                     found = processes[i].ask(Block(plan.settle, plan.block), Samples)
                 interference[i] = interference[i].plus(before, cpu_ticks(processes[i].pid))
                 blocks[i].append(found.samples_ns)
-        parts = zip(processes, starts, map(tuple, blocks), interference, strict=True)
-        return tuple(_finish(*part) for part in parts)
+                gpu[i] += found.gpu
+        runs = [
+            replace(start, blocks_ns=tuple(found), restart_counts=(len(found),), interference=taken, gpu=seen)
+            for start, found, taken, seen in zip(starts, blocks, interference, gpu, strict=True)
+        ]
+        parts = zip(processes, subjects, runs, strict=True)
+        return tuple(_finish(process, subject, run, plan) for process, subject, run in parts)
 
 
 def _start(process: WorkerProcess, subject: Open, images: Path, plan: Plan) -> Run:
@@ -125,15 +154,11 @@ def _start(process: WorkerProcess, subject: Open, images: Path, plan: Plan) -> R
     )
 
 
-def _finish(
-    process: WorkerProcess, start: Run, blocks_ns: tuple[tuple[int, ...], ...], interference: Interference
-) -> Run:
+def _finish(process: WorkerProcess, subject: Open, run: Run, plan: Plan) -> Run:
+    """With what is asked once all blocks are done, so that no question disturbs them."""
     with process.running():
         occupied = process.ask(Memory(), Occupied)
-    return replace(
-        start,
-        blocks_ns=blocks_ns,
-        restart_counts=(len(blocks_ns),),
-        interference=interference,
-        occupied=occupied,
-    )
+        if subject.device is Device.CPU:
+            return replace(run, occupied=occupied)
+        told = process.ask(OnDevice(plan.profiled_runs), ToldByDevice)
+    return replace(run, occupied=occupied, device_memory=told.memory, device_times=told.times)

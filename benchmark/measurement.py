@@ -11,7 +11,18 @@ from typing import Any
 from benchmark.decisions import Decisions
 from benchmark.plan import Plan
 from benchmark.preflight import Finding
-from benchmark.quantities import Accuracy, Latency, Memory, Profile, Speedup, State, Throughput, Verdict
+from benchmark.quantities import (
+    Accuracy,
+    DeviceLatency,
+    GpuConduct,
+    Latency,
+    Memory,
+    Profile,
+    Speedup,
+    State,
+    Throughput,
+    Verdict,
+)
 from benchmark.roofline import Ceilings, Roofline
 from edgepress.artifact import Device, Format, Precision, PrecisionShares
 from edgepress.errors import InputError
@@ -24,7 +35,7 @@ BOUNDARY = (
     "one image (batch 1), preprocessed, in host memory, to logits in host memory; "
     "decoding, preprocessing and softmax are outside"
 )
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 
 class Status(str, Enum):
@@ -57,6 +68,8 @@ class Result:
         decisions: Per class, and which pictures changed their top class; None without accuracy.
         verdict: Whether the row can be believed; None for one without times that nothing speaks against.
         warnings: What a reader of the numbers must know.
+        device_latency: By the GPU's own clock; None on a CPU, and where the runner cannot ask it.
+        gpu: What the GPU did while latency was measured; None on a CPU.
     """
 
     artifact: str
@@ -88,6 +101,8 @@ class Result:
     preprocessing_doubt: str | None
     verdict: Verdict | None
     warnings: tuple[str, ...]
+    device_latency: DeviceLatency | None = None
+    gpu: GpuConduct | None = None
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgepress.doctor.fact import Unknown
+from edgepress.doctor.gpu_moment import process_bytes_of_first
 from edgepress.doctor.gpu_state import used_bytes_of_first
 
 _SELF = Path("/proc/self")
@@ -84,3 +85,9 @@ def device_used_bytes() -> int | None:
     """
     used = used_bytes_of_first()
     return None if isinstance(used, Unknown) else used
+
+
+def device_process_bytes() -> int | None:
+    """Memory of GPU 0 that this process holds, its CUDA context included; None where NVML does not tell."""
+    held = process_bytes_of_first()
+    return None if isinstance(held, Unknown) else held

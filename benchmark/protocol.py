@@ -12,9 +12,10 @@ from typing import Any, TypeAlias
 from benchmark.latency import Extent
 from benchmark.memory import Residence
 from edgepress.artifact import Device
+from edgepress.doctor.gpu_moment import GpuMoment
 from edgepress.interface import PLAIN, Activation, Interface
 from edgepress.record import from_json, to_json
-from edgepress.runners.runner import LayerTime
+from edgepress.runners.runner import DeviceMemoryUse, DeviceTime, LayerTime
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,17 @@ class Memory:
 
 
 @dataclass(frozen=True)
+class OnDevice:
+    """Ask the GPU itself about the open model → `ToldByDevice`.
+
+    Attributes:
+        runs: Inferences to time by its clock.
+    """
+
+    runs: int
+
+
+@dataclass(frozen=True)
 class Profile:
     """Time each node in the runtime's own profiler → `Profiled`. Nothing needs to be open.
 
@@ -115,7 +127,7 @@ class Infer:
     logits: str
 
 
-Request: TypeAlias = Prepare | Open | First | Block | Memory | Profile | Evaluate | Infer
+Request: TypeAlias = Prepare | Open | First | Block | Memory | OnDevice | Profile | Evaluate | Infer
 
 
 @dataclass(frozen=True)
@@ -142,9 +154,15 @@ class Timed:
 
 @dataclass(frozen=True)
 class Samples:
-    """Time of each counted inference, in ns and in order."""
+    """A block.
+
+    Attributes:
+        samples_ns: Time of each counted inference, in order.
+        gpu: What the GPU did just before the first and just after the last of them; empty on a CPU.
+    """
 
     samples_ns: tuple[int, ...]
+    gpu: tuple[GpuMoment, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -154,10 +172,25 @@ class Occupied:
     Attributes:
         residence: Its memory.
         device_used_bytes: In use on the GPU, by whomever; None on a CPU.
+        device_process_bytes: Of it, by this process; None on a CPU, and where NVML does not tell.
     """
 
     residence: Residence
     device_used_bytes: int | None
+    device_process_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class ToldByDevice:
+    """What a runner asked the GPU. Nothing for a runner that cannot.
+
+    Attributes:
+        memory: What the model takes there.
+        times: Of each inference, by the GPU's clock.
+    """
+
+    memory: DeviceMemoryUse | None
+    times: tuple[DeviceTime, ...]
 
 
 @dataclass(frozen=True)
@@ -180,6 +213,7 @@ class FailureKind(str, Enum):
 
     MISSING = "missing"  # the runtime or its device is not there: the row is skipped
     INPUT = "input"
+    DEVICE = "device"  # the GPU failed: its memory is full, a kernel failed, or it is lost
     CRASH = "crash"  # the process ended, or was killed
     TIMEOUT = "timeout"
 
@@ -193,7 +227,8 @@ class Failure:
 
 
 _COMMANDS: dict[str, type[Request]] = {
-    command.__name__: command for command in (Prepare, Open, First, Block, Memory, Profile, Evaluate, Infer)
+    command.__name__: command
+    for command in (Prepare, Open, First, Block, Memory, OnDevice, Profile, Evaluate, Infer)
 }
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from benchmark.memory import Residence
-from edgepress.runners.runner import LayerTime
+from edgepress.runners.runner import DeviceTime, LayerTime
 
 
 class Basis(str, Enum):
@@ -136,13 +136,22 @@ class Memory:
         empty: With the runtime imported, before the model was loaded.
         loaded: After the model was loaded, before the first inference.
         end: After the last block.
-        device_bytes: What loading and running the model added to the memory in use on the GPU; None on a CPU.
+        device_bytes: What loading and running the model added to the memory in use on the GPU, by whomever,
+            as NVML tells; None on a CPU.
+        device_process_bytes: Memory of the GPU that the process held at its end, as NVML tells: the model,
+            the runtime's kernels, and the CUDA context.
+        device_taken_bytes: By how much free memory of the GPU fell, from the CUDA context without the model
+            until the end, as CUDA tells (cudaMemGetInfo); also known on a Jetson.
+        device_activation_bytes: Of it, for what lies between layers, as the runtime tells.
     """
 
     empty: Residence
     loaded: Residence
     end: Residence
     device_bytes: int | None
+    device_process_bytes: int | None = None
+    device_taken_bytes: int | None = None
+    device_activation_bytes: int | None = None
 
     @property
     def loaded_rss_bytes(self) -> int | None:
@@ -162,6 +171,40 @@ class Memory:
 
 def _difference(value: int | None, other: int | None) -> int | None:
     return None if value is None or other is None else value - other
+
+
+@dataclass(frozen=True)
+class DeviceLatency:
+    """Inferences by the GPU's own clock, one after the other, after the blocks. The host's part is not in it.
+
+    Attributes:
+        samples: Of each inference, in order, over all fresh processes.
+        upload_ns: Median of the copies to the GPU.
+        compute_ns: Median from the first kernel to the last.
+        download_ns: Median of the copies from the GPU.
+    """
+
+    samples: tuple[DeviceTime, ...]
+    upload_ns: float
+    compute_ns: float
+    download_ns: float
+
+
+@dataclass(frozen=True)
+class GpuConduct:
+    """What the GPU did before and after each block of a row, in order. Empty where the system does not tell.
+
+    Attributes:
+        sm_mhz: Clock of the multiprocessors.
+        memory_mhz: Clock of its memory.
+        power_mw: What it drew, as its driver averages it.
+        slowdowns: Why it was slowed down at any of these moments, each reason once.
+    """
+
+    sm_mhz: tuple[int, ...]
+    memory_mhz: tuple[int, ...]
+    power_mw: tuple[int, ...]
+    slowdowns: tuple[str, ...]
 
 
 @dataclass(frozen=True)

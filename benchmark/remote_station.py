@@ -11,7 +11,7 @@ import logging
 import shlex
 import subprocess
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -31,8 +31,9 @@ from benchmark.roofline import Ceilings
 from benchmark.station import Pictures, Surroundings
 from benchmark.worker_process import PATIENCE_S, WorkerError, WorkerProcess
 from edgepress.artifact import Device
+from edgepress.engine_card import card_path
 from edgepress.errors import InputError
-from edgepress.files import sha256_of_path
+from edgepress.files import sha256_of_json, sha256_of_path
 from edgepress.preprocessing import Preprocessing
 
 logger = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ _CACHE = ".cache/edgepress"
 _NO_CONNECTION = 255  # ssh's own exit code; any other one is the command's
 _LONG_S = 24 * 3600.0  # the device's harness has its own patience with each step
 _NOT_SENT = ("edgepress/cli/", "edgepress/api.py", "edgepress/models/")
+_PLAN = ".plan"
 
 Reply = TypeVar("Reply")
 
@@ -141,26 +143,34 @@ class RemoteStation:
         return self._send(path)
 
     def _send(self, path: Path) -> str:
-        """Bring a file or folder to the device unless it is there; its path there, relative to the code."""
-        digest = sha256_of_path(path)
-        there = f"../{digest}/{path.name}"
-        if self._sent.get(digest) == there:
+        """Bring a file or folder to the device unless it is there; its path there, relative to the code.
+
+        A plan's card goes with it, into the same folder.
+        """
+        digests = {file: sha256_of_path(file) for file in (path, *_beside(path))}
+        folder = digests[path] if len(digests) == 1 else sha256_of_json(sorted(digests.values()))
+        there = f"../{folder}/{path.name}"
+        if self._sent.get(folder) == there:
             return there
-        if not self._ask(agent.Check(there, digest), agent.Checked).whole:
+        if not self._are_whole(folder, digests):
             logger.info("%s: sending %s", self.host, path.name)
             try:
-                self._send_tar(digest, [(path, path.name)])
+                self._send_tar(folder, [(file, file.name) for file in digests])
             except InputError as error:  # of this row: what is measured already is kept
                 raise WorkerError(Failure(FailureKind.CRASH, str(error))) from error
-            if not self._ask(agent.Check(there, digest), agent.Checked).whole:
+            if not self._are_whole(folder, digests):
                 raise WorkerError(
                     Failure(
                         FailureKind.CRASH,
                         f"{path.name} did not arrive whole on {self.host}: check the space on its disk",
                     )
                 )
-        self._sent[digest] = there
+        self._sent[folder] = there
         return there
+
+    def _are_whole(self, folder: str, digests: Mapping[Path, str]) -> bool:
+        checks = (agent.Check(f"../{folder}/{file.name}", digest) for file, digest in digests.items())
+        return all(self._ask(check, agent.Checked).whole for check in checks)
 
     def _send_code(self) -> str:
         """Bring the harness to the device; its folder there, relative to the home folder."""
@@ -209,6 +219,12 @@ class RemoteStation:
             login = f"a login without a password; try: ssh {self.host} true"
             wanted = login if code == _NO_CONNECTION else there
             raise InputError(f"--host {self.host}: {reason}. Wanted {wanted}")
+
+
+def _beside(path: Path) -> tuple[Path, ...]:
+    """What a file cannot be used without."""
+    card = card_path(path)
+    return (card,) if path.suffix == _PLAN and card.is_file() else ()
 
 
 def _code() -> list[tuple[Path, str]]:

@@ -18,7 +18,14 @@ from benchmark.quantities import Memory, Profile, Speedup, Throughput
 from benchmark.roofline import Ceilings, roofline_of
 from benchmark.rows import ACCURACY_ONLY, Row
 from benchmark.station import Pictures, Station
-from benchmark.summary import latency_of, own_speedup, paired_speedup, throughput_of
+from benchmark.summary import (
+    device_latency_of,
+    gpu_conduct_of,
+    latency_of,
+    own_speedup,
+    paired_speedup,
+    throughput_of,
+)
 from benchmark.worker_process import WorkerError
 from edgepress.artifact import Artifact, Device, Proof
 from edgepress.errors import InputError
@@ -149,6 +156,8 @@ def _with_latency(job: Job, row: Row, result: Result, inspection: Inspection | N
         roofline=roofline,
         profile=profile,
         profile_note=note,
+        device_latency=device_latency_of(runs[0]),
+        gpu=gpu_conduct_of(runs[0]),
     )
 
 
@@ -163,7 +172,16 @@ def _speedup(runs: tuple[Run, ...], baseline: Artifact | None, seed: int) -> Spe
 def _memory_of(run: Run) -> Memory:
     before, after = run.prepared.device_used_bytes, run.occupied.device_used_bytes
     device = None if before is None or after is None else after - before
-    return Memory(run.prepared.residence, run.loaded, run.occupied.residence, device)
+    told = run.device_memory
+    return Memory(
+        run.prepared.residence,
+        run.loaded,
+        run.occupied.residence,
+        device,
+        run.occupied.device_process_bytes,
+        told.taken_bytes if told else None,
+        told.activation_bytes if told else None,
+    )
 
 
 def _batch(row: Row) -> int:

@@ -100,7 +100,7 @@ def skip_reason(row: Row, device: Device, cuda_absence: str | None) -> str | Non
         return f"not asked for: --device {device.value}"
     if row.kind is None:
         return no_runner(row.runner)
-    return None
+    return row.kind.unfit.get(row.artifact.precision)
 
 
 def lacks_vnni(isa: str) -> bool:

@@ -17,12 +17,14 @@ from benchmark.plan import Plan
 from benchmark.preflight import Finding, findings
 from benchmark.protocol import Evaluate, Evaluated, Infer, Occupied, Open, Opened, Prepare, Profile, Profiled
 from benchmark.roofline import Ceilings
-from benchmark.worker_process import PATIENCE_S, WorkerProcess
+from benchmark.worker_process import PATIENCE_S, WorkerProcess, command_for
 from edgepress.artifact import Device
 from edgepress.dataset import Dataset
+from edgepress.doctor.fact import Unknown
+from edgepress.environments import ENVIRONMENTS, environment_of, located, versions_in
 from edgepress.machine import cuda_device_absence, this_machine
 from edgepress.preprocessing import Preprocessing
-from edgepress.runners.runner import runner_kinds
+from edgepress.runners.runner import RunnerKind, runner_kinds
 
 _MORE_PACKAGES = ("keras", "numpy", "pillow", "scikit-learn")
 _PATIENCE_PER_PICTURE_S = 30.0
@@ -111,8 +113,9 @@ class LocalStation:
         """See `Station`."""
         kinds = runner_kinds()
         names = sorted({*_MORE_PACKAGES, *(kind.distribution for kind in kinds)})
-        packages = {name: found for name in names if (found := _version(name))}
-        present = [kind.name for kind in kinds if find_spec(kind.package.partition(".")[0]) is not None]
+        elsewhere = _packages_elsewhere()
+        packages = {name: found for name in names if (found := _version(name))} | elsewhere
+        present = [kind.name for kind in kinds if _is_here(kind) or _labelled(kind) in elsewhere]
         machine = this_machine()
         return Surroundings(
             platform.python_version(),
@@ -148,7 +151,7 @@ class LocalStation:
             runs,
             str(self._scratch),
         )
-        with WorkerProcess() as process:
+        with WorkerProcess(command_for(subject.runner, subject.device)) as process:
             process.ask(Prepare(subject.runner, subject.device), Occupied)
             return process.ask(request, Profiled)
 
@@ -157,7 +160,7 @@ class LocalStation:
         path = self._scratch / "logits.npy"
         names = tuple(picture.name for picture in pictures.pictures.pictures)
         request = Evaluate(pictures.data, names, preprocessing.to_json(), str(path))
-        with WorkerProcess() as process:
+        with WorkerProcess(command_for(subject.runner, subject.device)) as process:
             process.ask(Prepare(subject.runner, subject.device), Occupied)
             process.ask(subject, Opened)
             process.ask(request, Evaluated, PATIENCE_S + _PATIENCE_PER_PICTURE_S * len(names))
@@ -168,7 +171,7 @@ class LocalStation:
         """See `Station`."""
         path = self._scratch / "logits.npy"
         request = Infer(str(self._saved(images)), str(path))
-        with WorkerProcess() as process:
+        with WorkerProcess(command_for(subject.runner, subject.device)) as process:
             process.ask(Prepare(subject.runner, subject.device), Occupied)
             process.ask(subject, Opened)
             process.ask(request, Evaluated, PATIENCE_S + _PATIENCE_PER_PICTURE_S * len(images))
@@ -179,6 +182,27 @@ class LocalStation:
         path = self._scratch / "input.npy"
         np.save(path, images)
         return path
+
+
+def _is_here(kind: RunnerKind) -> bool:
+    return find_spec(kind.package.partition(".")[0]) is not None
+
+
+def _labelled(kind: RunnerKind) -> str:
+    """A distribution with the environment that it is in, e.g. "tensorflow [gpu-tf]"."""
+    environment = environment_of(kind.name, kind.device)
+    return kind.distribution if environment is None else f"{kind.distribution} [{environment.extra}]"
+
+
+def _packages_elsewhere() -> dict[str, str]:
+    """Versions of the runtimes in environments of their own, by `_labelled`."""
+    found: dict[str, str] = {}
+    for environment in ENVIRONMENTS:
+        python = located(environment).python
+        versions = versions_in(python, environment.distributions) if python is not None else {}
+        if not isinstance(versions, Unknown):
+            found |= {f"{name} [{environment.extra}]": version for name, version in versions.items()}
+    return found
 
 
 def _version(package: str) -> str | None:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.interleave import Run
-from benchmark.quantities import Basis, Latency, Speedup, Throughput
+from benchmark.quantities import Basis, DeviceLatency, GpuConduct, Latency, Speedup, Throughput
 from edgepress.metrics import grouped_ci95, median_ci95, minimum_samples, resampled_medians
 
 _P90 = 0.9
@@ -31,6 +31,29 @@ def latency_of(run: Run) -> Latency:
         first_ns=run.first_ns,
         warm_up_count=run.warm_up_count,
         others_cpu=run.interference.share,
+    )
+
+
+def device_latency_of(run: Run) -> DeviceLatency | None:
+    """What the GPU's clock said; None where the runner cannot ask it."""
+    times = run.device_times
+    if not times:
+        return None
+    parts = [(time.upload_ns, time.compute_ns, time.download_ns) for time in times]
+    upload_ns, compute_ns, download_ns = (float(median) for median in np.median(parts, axis=0))
+    return DeviceLatency(times, upload_ns, compute_ns, download_ns)
+
+
+def gpu_conduct_of(run: Run) -> GpuConduct | None:
+    """What the GPU did meanwhile; None on a CPU."""
+    if not run.gpu:
+        return None
+    reasons = (reason for moment in run.gpu for reason in moment.slowdowns or ())
+    return GpuConduct(
+        tuple(moment.sm_mhz for moment in run.gpu if moment.sm_mhz is not None),
+        tuple(moment.memory_mhz for moment in run.gpu if moment.memory_mhz is not None),
+        tuple(moment.power_mw for moment in run.gpu if moment.power_mw is not None),
+        tuple(dict.fromkeys(reasons)),
     )
 
 

@@ -3,12 +3,13 @@
 import numpy as np
 
 from benchmark.measurement import Result, Status
-from benchmark.quantities import Latency, State, Verdict
+from benchmark.quantities import GpuConduct, Latency, State, Verdict
 from benchmark.summary import relative_width
 from edgepress.runners.runner import places_of
 
 _OTHERS_CPU = 0.05  # of our cores; an idle machine shows less than 1 %
 _WIDE_INTERVAL = 0.1  # of the speed-up
+_MOVED = 0.05  # between the lowest and the highest clock of a GPU: its steps are of 1 %
 _DRIFT = 0.1  # between the first and the last quarter of the blocks
 
 
@@ -16,10 +17,10 @@ def verdict_of(result: Result) -> Verdict | None:
     """Judge a row; None if it has no times and nothing speaks against it.
 
     UNSTABLE if other processes took more than 5 % of our cores meanwhile, if the 95 % interval of the
-    speed-up is wider than 10 % of it, or if the row became more than 10 % slower or faster while it was
-    measured (a CPU that throttles). INVALID if there are too few samples for any interval, if the file is
-    not of the precision that the manifest says, if it ran elsewhere than its runner says, or if it expects
-    another preprocessing.
+    speed-up is wider than 10 % of it, if the row became more than 10 % slower or faster while it was
+    measured (a CPU that throttles), or if the GPU's clocks moved by more than 5 % or it was slowed down.
+    INVALID if there are too few samples for any interval, if the file is not of the precision that the
+    manifest says, if it ran elsewhere than its runner says, or if it expects another preprocessing.
     """
     latency = result.latency
     if result.status is not Status.OK:
@@ -28,7 +29,7 @@ def verdict_of(result: Result) -> Verdict | None:
         return Verdict(State.INVALID, lies)
     if latency is None:
         return None
-    reasons = (*_disturbance(latency), *_width(result), *_drift(latency))
+    reasons = (*_disturbance(latency), *_width(result), *_drift(latency), *_gpu(result.gpu))
     return Verdict(State.UNSTABLE if reasons else State.VALID, reasons)
 
 
@@ -76,6 +77,20 @@ def _width(result: Result) -> list[str]:
         f"the 95 % interval is wider than {_WIDE_INTERVAL:.0%} of the speed-up: "
         "measure --again on a quiet machine"
     ]
+
+
+def _gpu(gpu: GpuConduct | None) -> list[str]:
+    """Read before and after each block, while the GPU was at work."""
+    if gpu is None:
+        return []
+    found = [f"the GPU was slowed down meanwhile: {', '.join(gpu.slowdowns)}"] if gpu.slowdowns else []
+    for name, clocks_mhz, option in (("clock", gpu.sm_mhz, "-lgc"), ("memory clock", gpu.memory_mhz, "-lmc")):
+        if clocks_mhz and max(clocks_mhz) > (1 + _MOVED) * min(clocks_mhz):
+            found.append(
+                f"the GPU's {name} moved between {min(clocks_mhz)} and {max(clocks_mhz)} MHz: "
+                f"lock it (nvidia-smi {option}, on a Jetson jetson_clocks) and measure --again"
+            )
+    return found
 
 
 def _drift(latency: Latency) -> list[str]:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.latency import Clock, repeat, timed
-from benchmark.memory import device_used_bytes, forget_peak, residence
+from benchmark.memory import device_process_bytes, device_used_bytes, forget_peak, residence
 from benchmark.protocol import (
     Block,
     Evaluate,
@@ -31,6 +31,7 @@ from benchmark.protocol import (
     Infer,
     Memory,
     Occupied,
+    OnDevice,
     Open,
     Opened,
     Prepare,
@@ -39,17 +40,25 @@ from benchmark.protocol import (
     Request,
     Samples,
     Timed,
+    ToldByDevice,
     request_from_json,
 )
 from edgepress.artifact import Device
-from edgepress.errors import EdgepressError, InputError, MissingDeviceError, MissingRuntimeError
+from edgepress.doctor.gpu_moment import GpuMoment, moment_of_first
+from edgepress.errors import (
+    DeviceFaultError,
+    EdgepressError,
+    InputError,
+    MissingDeviceError,
+    MissingRuntimeError,
+)
 from edgepress.interface import PLAIN, Activation
 from edgepress.record import to_json
-from edgepress.runners.runner import Runner, RunnerKind, runner_for, runner_kind
+from edgepress.runners.runner import OnGpu, Runner, RunnerKind, runner_for, runner_kind
 
 _PR_SET_PDEATHSIG = 1
 
-Reply = Occupied | Opened | Timed | Samples | Occupied | Profiled | Evaluated
+Reply = Occupied | Opened | Timed | Samples | ToldByDevice | Profiled | Evaluated
 
 
 class Worker:
@@ -69,6 +78,7 @@ class Worker:
             First: self._first,
             Block: self._block,
             Memory: self._memory,
+            OnDevice: self._on_device,
             Profile: _profiled,
             Evaluate: self._evaluate,
             Infer: self._infer,
@@ -96,10 +106,12 @@ class Worker:
         _import_only(kind)
         self._device = request.device
         forget_peak()  # what the import itself needed for a moment is not the model's
-        return Occupied(residence(), self._device_used_bytes())
+        return self._occupied()
 
-    def _device_used_bytes(self) -> int | None:
-        return None if self._device is Device.CPU else device_used_bytes()
+    def _occupied(self) -> Occupied:
+        if self._device is Device.CPU:
+            return Occupied(residence(self._path), None)
+        return Occupied(residence(self._path), device_used_bytes(), device_process_bytes())
 
     def _open(self, request: Open) -> Opened:
         runner = runner_for(request.runner, request.device)(Path(request.path), request.threads)
@@ -126,10 +138,25 @@ class Worker:
             raise InputError("There is no input: wanted `First` before `Block`.")
         infer = runner.infer
         repeat(lambda: infer(images), request.settle, self._clock)
-        return Samples(repeat(lambda: infer(images), request.extent, self._clock))
+        before = self._gpu()
+        if before:  # asking took a while, in which the GPU had nothing to do
+            repeat(lambda: infer(images), request.settle, self._clock)
+        samples_ns = repeat(lambda: infer(images), request.extent, self._clock)
+        return Samples(samples_ns, before + self._gpu())
+
+    def _gpu(self) -> tuple[GpuMoment, ...]:
+        """What the GPU does now: asked while it is still at the clocks at which it has just worked."""
+        return () if self._device is Device.CPU else (moment_of_first(),)
+
+    def _on_device(self, request: OnDevice) -> ToldByDevice:
+        runner, images = self._opened(), self._images
+        if images is None or not isinstance(runner, OnGpu):
+            return ToldByDevice(None, ())
+        times = runner.device_times(images, request.runs)
+        return ToldByDevice(runner.device_memory(), times)
 
     def _memory(self, request: Memory) -> Occupied:  # noqa: ARG002  # it asks for nothing in particular
-        return Occupied(residence(self._path), self._device_used_bytes())
+        return self._occupied()
 
     def _infer(self, request: Infer) -> Evaluated:
         images = np.load(request.images)
@@ -188,6 +215,8 @@ def _answered(worker: Worker, line: str) -> dict[str, Any]:
         return {"reply": to_json(worker.answer(request_from_json(json.loads(line))))}
     except (MissingRuntimeError, MissingDeviceError) as error:
         return {"failure": to_json(Failure(FailureKind.MISSING, str(error)))}
+    except DeviceFaultError as error:
+        return {"failure": to_json(Failure(FailureKind.DEVICE, str(error)))}
     except EdgepressError as error:
         return {"failure": to_json(Failure(FailureKind.INPUT, str(error)))}
 

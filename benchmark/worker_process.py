@@ -14,15 +14,27 @@ from types import TracebackType
 from typing import IO, TypeVar, cast
 
 from benchmark.protocol import Failure, FailureKind, request_to_json
+from edgepress.artifact import Device
+from edgepress.environments import interpreter_of
 from edgepress.errors import EdgepressError
 from edgepress.record import from_json
 
 Reply = TypeVar("Reply")
 
-COMMAND = (sys.executable, "-m", "benchmark.worker")
+_MODULE = ("-m", "benchmark.worker")
+COMMAND = (sys.executable, *_MODULE)
 PATIENCE_S = 900.0
 _READ_BYTES = 1 << 16
 _LOG_TAIL_BYTES = 4096
+
+
+def command_for(runner: str, device: Device) -> tuple[str, ...]:
+    """Starts a measuring process in the environment that has the runtime of a runner.
+
+    Raises:
+        InputError: A variable names an interpreter that is not there.
+    """
+    return (interpreter_of(runner, device), *_MODULE)
 
 
 class WorkerError(EdgepressError):

@@ -4,6 +4,7 @@ EdgepressError
  ├── InputError              wrong use or bad input: the user can mend it           exit code 2
  │    ├── MissingRuntimeError   a framework that the task needs is not installed    exit code 2
  │    └── MissingDeviceError    the framework cannot reach the device from here     exit code 2
+ ├── DeviceFaultError        a device is there and fails: full, or lost             exit code 1
  ├── ProofError              a result did not prove what its name promises          exit code 1
  └── NotComparableError      two results that must not be compared                  exit code 3
 
@@ -38,6 +39,12 @@ class MissingRuntimeError(InputError):
 
 class MissingDeviceError(InputError):
     """The framework is installed, but this build or machine does not give it the device."""
+
+
+class DeviceFaultError(EdgepressError):
+    """A device is there, and failed at what was asked of it. What was measured before is kept."""
+
+    exit_code = 1
 
 
 class ProofError(EdgepressError):

@@ -10,13 +10,25 @@ HOST = "host"
 
 
 class ComputeCapability(str, Enum):
-    """NVIDIA GPU generations that an engine can be built for here, without a GPU."""
+    """NVIDIA GPU generations that an engine can be built for here, without a GPU; `ALL`: one for many."""
 
     SM75 = "sm75"
     SM80 = "sm80"
     SM86 = "sm86"
     SM89 = "sm89"
     SM120 = "sm120"
+    ALL = "all"
+
+    @property
+    def capabilities(self) -> tuple[str, ...]:
+        """In NVIDIA's spelling, e.g. ("8.6",). Turing (7.5) is not in a plan for all."""
+        if self is ComputeCapability.ALL:
+            return tuple(c.capabilities[0] for c in ComputeCapability if c not in _NOT_IN_ALL)
+        digits = self.value.removeprefix("sm")
+        return (f"{digits[:-1]}.{digits[-1]}",)
+
+
+_NOT_IN_ALL = (ComputeCapability.SM75, ComputeCapability.ALL)
 
 
 @dataclass(frozen=True)
@@ -40,6 +52,7 @@ _PROFILES = (
     Target("linux-x64-avx2", Isa.X86_AVX2, _DESKTOP),
     Target("linux-x64-avx512", Isa.X86_AVX512, _DESKTOP),
     Target("linux-x64-vnni", Isa.X86_VNNI, _DESKTOP),
+    Target("linux-x64-rtx", Isa.X86_AVX2, (ComputeCapability.ALL,)),
     Target("linux-arm64", Isa.ARM64, ()),
     Target("linux-arm64-dotprod", Isa.ARM64_DOT, ()),
 )

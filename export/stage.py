@@ -15,6 +15,7 @@ import edgepress
 from edgepress.artifact import Artifact, Format, Precision, Runtime
 from edgepress.dataset import DIGITS
 from edgepress.digests import remember_sha256
+from edgepress.engine_card import unlink_with_card
 from edgepress.errors import InputError
 from edgepress.files import (
     make_folder,
@@ -357,5 +358,5 @@ def _remove_dropped(former: Manifest, manifest: Manifest) -> None:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
-            path.unlink(missing_ok=True)
+            unlink_with_card(path)
         logger.info("%s: removed, it was made from another model", artifact.id)

@@ -8,7 +8,8 @@
                  engine    TensorRT-RTX engine, one file per compute capability
     static       activation ranges are fixed by calibration
     weights,     f32, f16  floating point
-    activations  i8, u8    8-bit integer, signed or unsigned
+    activations  tf32      FP32 whose products are computed with 10 bits of mantissa on tensor cores
+                 i8, u8    8-bit integer, signed or unsigned
                  i7        signed 7-bit values in 8-bit storage, so that 16-bit sums cannot saturate
     part         dense     the dense layers are in this format, not integers, and so is what has no weights
                  rest      what has no integers (biases, poolings, scales) is in this format, not in FP32
@@ -38,11 +39,12 @@ class NumberFormat(str, Enum):
     I8 = "i8"
     U8 = "u8"
     I7 = "i7"
+    TF32 = "tf32"
 
     @property
     def precision(self) -> Precision:
-        """The precision class of this format."""
-        if self is NumberFormat.F32:
+        """The precision class of this format: of what is stored, for TF32."""
+        if self in {NumberFormat.F32, NumberFormat.TF32}:
             return Precision.FP32
         return Precision.FP16 if self is NumberFormat.F16 else Precision.INT8
 
@@ -167,7 +169,7 @@ _SATURATING = frozenset({Isa.X86_AVX2, Isa.X86_AVX512})
 _VNNI = frozenset({Isa.X86_VNNI})
 _SIGNED = frozenset({Isa.ARM64, Isa.ARM64_DOT, Isa.OTHER})
 
-_F32, _F16, _I8, _U8, _I7 = NumberFormat
+_F32, _F16, _I8, _U8, _I7, _TF32 = NumberFormat
 _QUANTIZER = ("onnx", "onnxruntime")  # which quantizes, or computes the ranges
 
 _LITERT_QUANTIZER = ("litert-quantizer", "ai-edge-litert")
@@ -224,6 +226,7 @@ RECIPES = (
     _TFLITE_INT8,
     _on_request(_TFLITE_INT8, Part.IO, _F32),
     Recipe("engine_wf32_af32", ONNX_FP32, Format.ENGINE, _F32, _F32, _RTX, _BUILDER),
+    Recipe("engine_wf32_atf32", ONNX_FP32, Format.ENGINE, _F32, _TF32, _RTX, _BUILDER, default=False),
     Recipe("engine_wf16_af16", "onnx-wf16_af16", Format.ENGINE, _F16, _F16, _RTX, _BUILDER),
     _ENGINE_INT8,
     _on_request(_ENGINE_INT8, Part.DENSE, _F16),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from edgepress.artifact import Artifact, Format
 from edgepress.dataset import DIGITS, Dataset, open_data
+from edgepress.engine_card import unlink_with_card
 from edgepress.errors import InputError, MissingRuntimeError
 from edgepress.files import require_disk
 from edgepress.lock import exclusive
@@ -142,7 +143,8 @@ def _made(steps: tuple[Step, ...], manifest: Manifest, work: _Work) -> Manifest:
         progress("optimize", done, len(steps))
         if step in pending:
             parent = requires(step, manifest)
-            artifact = run(step, manifest, step.key(parent, sample), _calibrated(table, parent, work))
+            calibrated = _calibrated(table, parent, work)
+            artifact = run(step, manifest, step.key(parent, sample), calibrated, progress)
             manifest = _add(manifest, artifact)
             _LOGGER.info(
                 "%s: %.1f MB in %.1f s",
@@ -163,7 +165,7 @@ def _add(manifest: Manifest, artifact: Artifact) -> Manifest:
     manifest.save()
     for child in children:
         _LOGGER.info("%s: removed, it was made from the former %s", child.id, artifact.id)
-        manifest.path_of(child).unlink(missing_ok=True)
+        unlink_with_card(manifest.path_of(child))
     return manifest
 
 
@@ -240,6 +242,7 @@ def _pending(steps: Sequence[Step], manifest: Manifest, sample: Sample | None) -
         if (
             parent is None
             or parent.id in made_anew
+            or not step.has_card(manifest)
             or not manifest.is_current(step.artifact_id, step.key(parent, sample))
         ):
             found.append(step)

@@ -18,6 +18,7 @@ import numpy as np
 import edgepress
 from edgepress.artifact import Artifact, Format, Precision, PrecisionShares, Proof, TensorSpec
 from edgepress.digests import remember_sha256
+from edgepress.engine_card import card_path, write_card
 from edgepress.errors import InputError, MissingRuntimeError, ProofError
 from edgepress.files import scratch_folder, sha256_of_json, sha256_of_path, size_bytes
 from edgepress.inspection.earned import earned_precision
@@ -26,12 +27,14 @@ from edgepress.inspection.inspection_tflite import inspect_tflite
 from edgepress.inspection.layer import Inspection
 from edgepress.interface import Interface
 from edgepress.manifest import Manifest, ModelCard
+from edgepress.progress import Progress, silent
 from edgepress.runners import litert_runner, onnxruntime_runner
 from edgepress.runners.runner import Runner
 from edgepress.target import ComputeCapability, Target
 from optimize.accuracy.promise import require_layers
+from optimize.build_options import BuildOptions, Tf32
 from optimize.calibration import GraphCalibration, Ranges, Sample
-from optimize.engine_from_onnx import engine_from_onnx, tensorrt_rtx
+from optimize.engine_from_onnx import BuiltPlan, engine_from_onnx, tensorrt_rtx
 from optimize.improvement import Improvement
 from optimize.improvement.bias_correction import correct_biases
 from optimize.improvement.onnx_biases import with_biases
@@ -42,7 +45,7 @@ from optimize.onnx_qdq_from_fp32 import onnx_qdq_from_fp32
 from optimize.onnx_tensorrt_qdq_from_fp32 import onnx_tensorrt_qdq_from_fp32
 from optimize.onnx_validity import require_valid_onnx
 from optimize.precision import content_of, require_promise
-from optimize.recipe import RECIPES, Part, Recipe, recipe_of_artifact
+from optimize.recipe import RECIPES, NumberFormat, Part, Recipe, recipe_of_artifact
 from optimize.tflite_fp16_from_fp32 import tflite_fp16_from_fp32
 from optimize.tflite_int8_from_fp32 import tflite_int8_from_fp32
 
@@ -111,6 +114,10 @@ class Step:
     def path(self) -> str:
         """File of the artifact, relative to the manifest's folder."""
         return f"{self.artifact_id}{_SUFFIXES[self.recipe.format]}"
+
+    def has_card(self, manifest: Manifest) -> bool:
+        """Whether the card that belongs beside the file is there; true for what has none."""
+        return self.capability is None or card_path(manifest.folder / self.path).is_file()
 
     @property
     def bound_to(self) -> str | None:
@@ -236,14 +243,24 @@ def parent_of(step: Step, manifest: Manifest) -> Artifact:
     return parent
 
 
-def run(step: Step, manifest: Manifest, key: str, calibrated: Calibrated | None) -> Artifact:
+def run(
+    step: Step,
+    manifest: Manifest,
+    key: str,
+    calibrated: Calibrated | None,
+    progress: Progress = silent,
+) -> Artifact:
     """Make the artifact of a step. It is left to the caller to put it into the manifest.
+
+    An engine's card is written once the plan has its place. Until then the former card is there, which the
+    plan's SHA-256 does not fit.
 
     Args:
         step: What to make.
         manifest: Has the parent; as it is on disk.
         key: Of the result, see `Step.key`.
         calibrated: Ranges of the parent; None where there are none.
+        progress: Told how much of an engine is built.
 
     Returns:
         The artifact, whose file is in place and proven.
@@ -255,9 +272,17 @@ def run(step: Step, manifest: Manifest, key: str, calibrated: Calibrated | None)
     parent = requires(step, manifest)
     started_ns = time.perf_counter_ns()
     with manifest.placing(step.path) as temporary:
-        made = apply(step, manifest.path_of(parent), temporary, calibrated)
+        source, built = manifest.path_of(parent), None
+        if step.capability is not None:
+            built = _engine(step.recipe, step.capability, source, temporary, progress)
+            made = built.provenance
+        else:
+            made = apply(step, source, temporary, calibrated)
         artifact = _ensures(step, parent, manifest.model, temporary, _excused(step, made))
     remember_sha256(manifest.folder, artifact.path, artifact.sha256)
+    if built is not None:
+        card = built.card(artifact.sha256, artifact.size_bytes, parent.sha256, _fingerprint_of(parent))
+        write_card(card, manifest.path_of(artifact))
     provenance = {
         **made,
         "versions": versions(step.recipe),
@@ -270,8 +295,21 @@ def run(step: Step, manifest: Manifest, key: str, calibrated: Calibrated | None)
     return replace(artifact, key=key, provenance=provenance)
 
 
+def _engine(
+    recipe: Recipe, capability: ComputeCapability, source: Path, temporary: Path, progress: Progress
+) -> BuiltPlan:
+    tf32 = Tf32.ON if recipe.activations is NumberFormat.TF32 else Tf32.OFF
+    return engine_from_onnx(tensorrt_rtx(), source, temporary, capability, BuildOptions(tf32=tf32), progress)
+
+
+def _fingerprint_of(parent: Artifact) -> str | None:
+    """Of the ranges in an INT8 file, which its engine takes over."""
+    calibration = parent.provenance.get("calibration")
+    return str(calibration["fingerprint"]) if calibration else None
+
+
 def apply(step: Step, source: Path, temporary: Path, calibrated: Calibrated | None) -> Mapping[str, Any]:
-    """Write the file of a step, which nothing is known about yet.
+    """Write the file of a step, other than an engine's, which nothing is known about yet.
 
     Args:
         step: What to make.
@@ -286,8 +324,6 @@ def apply(step: Step, source: Path, temporary: Path, calibrated: Calibrated | No
         InputError: The recipe needs ranges that are missing, or a layer is unknown.
     """
     recipe = step.recipe
-    if step.capability is not None:
-        return engine_from_onnx(tensorrt_rtx(), source, temporary, step.capability)
     if recipe.name == "tflite_wf16_af32":
         return tflite_fp16_from_fp32(source, temporary)
     if recipe.name == "onnx_wf16_af16":

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgepress.cli.job import read_job
+from edgepress.environments import ENVIRONMENTS
 
 ROOT = Path(__file__).resolve().parents[1]
 TARGETS = {
@@ -66,6 +67,15 @@ def test_the_embedded_model_is_measured_for_a_look_and_a_users_for_a_decision(
     overrides = [value for flag, value in itertools.pairwise(words) if flag == "--set"]
     job = read_job(ROOT / words[words.index("run") + 1], overrides)
     assert job.steps[-1][1].quick is quick
+
+
+def test_setup_for_a_gpu_makes_an_environment_for_each_of_its_runtimes() -> None:
+    extras = [environment.extra for environment in ENVIRONMENTS]
+    with_gpu = make("--dry-run", "--always-make", "setup", "DEVICE=cuda").stdout
+    for extra in extras:
+        assert f".venv-{extra}/bin/pip install" in with_gpu
+        assert f"--editable '.[{extra}]'" in with_gpu
+    assert ".venv-gpu" not in make("--dry-run", "--always-make", "setup").stdout
 
 
 def test_preflight_stops_make_in_one_line_before_anything_starts() -> None:

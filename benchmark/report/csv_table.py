@@ -52,6 +52,7 @@ def _cells(row: Result, results: Results) -> Iterator[tuple[str, Cell]]:
         ("size_bytes", row.size_bytes),
     )
     yield from _memory(row)
+    yield from _gpu(row)
     yield from _throughput(row)
     yield from _roofline(row)
     yield from _what_ran(row)
@@ -104,6 +105,20 @@ def _memory(row: Result) -> Iterator[tuple[str, Cell]]:
     yield "loaded_mapped_bytes", mapped_bytes(found)
     yield "peak_rss_bytes", row.peak_rss_bytes
     yield "device_bytes", found.device_bytes if found else None
+    yield "device_process_bytes", found.device_process_bytes if found else None
+    yield "device_taken_bytes", found.device_taken_bytes if found else None
+    yield "device_activation_bytes", found.device_activation_bytes if found else None
+
+
+def _gpu(row: Result) -> Iterator[tuple[str, Cell]]:
+    times, gpu = row.device_latency, row.gpu
+    yield "device_upload_ns", times.upload_ns if times else None
+    yield "device_compute_ns", times.compute_ns if times else None
+    yield "device_download_ns", times.download_ns if times else None
+    yield "gpu_sm_mhz_low", min(gpu.sm_mhz) if gpu and gpu.sm_mhz else None
+    yield "gpu_sm_mhz_high", max(gpu.sm_mhz) if gpu and gpu.sm_mhz else None
+    yield "gpu_power_mw_high", max(gpu.power_mw) if gpu and gpu.power_mw else None
+    yield "gpu_slowdowns", "; ".join(gpu.slowdowns) or None if gpu else None
 
 
 def _throughput(row: Result) -> Iterator[tuple[str, Cell]]:

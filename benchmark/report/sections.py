@@ -3,6 +3,7 @@
 from benchmark.measurement import Results
 from benchmark.report.decisions import decisions
 from benchmark.report.environment import environment, method, preflight, reproduce
+from benchmark.report.gpu import gpu
 from benchmark.report.layers import layers, what_ran
 from benchmark.report.measured import absent, latencies, measured
 from benchmark.report.memory import memory
@@ -28,6 +29,7 @@ def sections(results: Results) -> tuple[Section, ...]:
         latencies(results),
         throughput(results),
         memory(results),
+        gpu(results),
         roofline(results),
         what_ran(results),
         layers(results),

@@ -56,7 +56,16 @@ GROUPS = (
     ),
     Group(
         "Runtimes and devices",
-        ("edgepress/runners", "edgepress/machine.py", "edgepress/target.py"),
+        (
+            "edgepress/runners",
+            "edgepress/cuda",
+            "edgepress/environments.py",
+            "edgepress/machine.py",
+            "edgepress/target.py",
+            "edgepress/local_gpu.py",
+            "edgepress/tensorrt_flavour.py",
+            "edgepress/engine_card.py",
+        ),
         "A package is not installed, or its build or this machine does not give it the device. `edgepress doctor` says "
         "what is missing and how to install it. Nothing falls back to the CPU silently.",
     ),
@@ -105,6 +114,12 @@ GROUPS = (
         ("deploy",),
         "Nothing to choose by, nothing for the target, something in the bundle's place that edgepress did not write, or "
         "a bundle that does not verify itself (exit code 1): it is not delivered.",
+    ),
+    Group(
+        "gpu-check",
+        ("edgepress/cli/gpu_check",),
+        "A variant that ran and is outside of its tolerance, or that cannot be built, has its findings in gpu-check.json, and "
+        "the exit code is 1. Without a GPU each says why it did not run, and the exit code is 0. [On a GPU](../gpu.md) says more.",
     ),
     Group(
         "On the device: verify.py and infer.py",

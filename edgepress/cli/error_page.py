@@ -26,6 +26,7 @@ REPEATED = {
     ("edgepress/cli/job.py", "InputError"): "puts the job file, or its section, before what is wrong with it",
     ("benchmark/worker_process.py", "WorkerError"): "carries a Failure, which has the text",
     ("benchmark/worker.py", "Failure"): "carries an error of the measuring process to its parent",
+    ("edgepress/cli/gpu_check/worker.py", "Failure"): "carries an error of the working process to its parent",
     ("benchmark/agent.py", "Failure"): "carries an error of the device to the host",
     ("benchmark/remote_station.py", "Failure"): "carries an error of sending to the row that needed it",
     ("deploy/runtime/verify.py", "Invalid"): "passes on what infer.py refuses",

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from edgepress.environments import GPU_ORT, GPU_TF, GPU_TRT, Environment
+
 # y = Relu(x) on one float, as an ONNX file: the onnx package need not be there to try ONNX Runtime.
 _ONE_NODE = (
     "08083a330a0c0a0178120179220452656c751201675a0f0a0178120a0a08080112040a020801620f0a0179120a"
@@ -15,19 +17,24 @@ class Backend:
 
     Attributes:
         name: In words.
-        extra: The extra that brings it; "" for the base, None if an environment of its own is needed.
+        extra: The extra that brings it; "" for the base.
         imports: Packages that must be there, the one that is tried first.
         distributions: What to install, without version ranges.
         code: Sets `found` to what was found, or calls `absent(reason)` where this build lacks something.
-        needs_gpu: Whether it is of use with an NVIDIA GPU only.
+        environment: Of its own, that it lives in; of use with an NVIDIA GPU only. None for this one.
     """
 
     name: str
-    extra: str | None
+    extra: str
     imports: tuple[str, ...]
     distributions: tuple[str, ...]
     code: str
-    needs_gpu: bool = False
+    environment: Environment | None = None
+
+    @property
+    def needs_gpu(self) -> bool:
+        """Whether it is of use with an NVIDIA GPU only."""
+        return self.environment is not None
 
 
 def _provider(name: str) -> str:
@@ -125,36 +132,36 @@ BACKENDS = (
     ),
     Backend(
         "ONNX Runtime with CUDA",
-        None,
+        GPU_ORT.extra,
         ("onnxruntime",),
         ("onnxruntime-gpu",),
         _provider("CUDAExecutionProvider"),
-        needs_gpu=True,
+        environment=GPU_ORT,
     ),
     Backend(
         "ONNX Runtime with TensorRT",
-        None,
+        GPU_ORT.extra,
         ("onnxruntime",),
         ("onnxruntime-gpu", "tensorrt"),
         _provider("TensorrtExecutionProvider"),
-        needs_gpu=True,
+        environment=GPU_ORT,
     ),
     Backend(
         "TensorFlow on the GPU",
-        None,
+        GPU_TF.extra,
         ("tensorflow",),
         ("tensorflow[and-cuda]",),
         "import tensorflow as tf\n"
         "if not tf.config.list_physical_devices('GPU'): absent('TensorFlow sees no GPU')\n"
         "found = tf.__version__",
-        needs_gpu=True,
+        environment=GPU_TF,
     ),
     Backend(
         "TensorRT",
-        None,
+        GPU_TRT.extra,
         ("tensorrt",),
         ("tensorrt",),
         "import tensorrt as t\nfound = t.__version__",
-        needs_gpu=True,
+        environment=GPU_TRT,
     ),
 )

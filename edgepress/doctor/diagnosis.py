@@ -9,6 +9,7 @@ from pathlib import Path
 import edgepress
 from edgepress.doctor.backends import BACKENDS, NUMPY, Backend
 from edgepress.doctor.fact import Unknown
+from edgepress.doctor.gpu_environments import GpuEnvironment, State, gpu_environments
 from edgepress.doctor.hardware import Hardware, this_hardware
 from edgepress.doctor.integrity import Conflict, conflicts_among, damage_of
 from edgepress.doctor.packages import (
@@ -21,6 +22,7 @@ from edgepress.doctor.packages import (
     requirements_of_edgepress,
 )
 from edgepress.doctor.trial import Cause, Outcome, Verdict, try_backends
+from edgepress.environments import ENVIRONMENTS, SET_UP
 from edgepress.machine import Isa
 from edgepress.progress import Progress, silent
 from edgepress.target import HOST, target_of
@@ -44,14 +46,14 @@ class Trial:
 
     Attributes:
         name: In words.
-        extra: The extra that brings it; "" for the base, None if it needs an environment of its own.
+        extra: The extra that brings it; "" for the base.
         verdict: What became of it.
         finding: Versions, or what went wrong.
         remedy: A command; None where there is nothing to do, or nothing that pip could do.
     """
 
     name: str
-    extra: str | None
+    extra: str
     verdict: Verdict
     finding: str
     remedy: str | None
@@ -103,6 +105,7 @@ class Diagnosis:
         extras: One per extra that asks for packages itself.
         packages: Of all extras.
         conflicts: Distributions installed over each other.
+        environments: Those of their own that a GPU's runtimes live in.
         hardware: The machine.
         int8: The INT8 format for ONNX Runtime on this CPU.
         warnings: What does not stop edgepress, but may.
@@ -114,6 +117,7 @@ class Diagnosis:
     extras: tuple[Extra, ...]
     packages: tuple[Package, ...]
     conflicts: tuple[Conflict, ...]
+    environments: tuple[GpuEnvironment, ...]
     hardware: Hardware
     int8: Int8
     warnings: tuple[str, ...]
@@ -129,6 +133,11 @@ class Diagnosis:
                 for package in self.packages
                 if package.fits is False
             ),
+            *(
+                f"the environment {each.name}: {each.finding}"
+                for each in self.environments
+                if each.state is State.BROKEN
+            ),
         )
 
 
@@ -143,7 +152,7 @@ def diagnose(int8_recipe: str, cache: Path, progress: Progress = silent) -> Diag
     hardware = this_hardware(cache)
     distributions = tuple(importlib.metadata.distributions())
     installed = installed_versions(distributions)
-    packages = packages_of(requirements_of_edgepress(), installed)
+    packages = _packages_here(installed)
     pip = pip_here(packages)
     has_gpu = hardware.driver.gpu_absence is None
     conflicts = conflicts_among(distributions, pip, gpu=has_gpu)
@@ -154,10 +163,17 @@ def diagnose(int8_recipe: str, cache: Path, progress: Progress = silent) -> Diag
         extras=extras_of(packages, pip),
         packages=packages,
         conflicts=conflicts,
+        environments=gpu_environments(has_gpu=has_gpu),
         hardware=hardware,
         int8=Int8(target_of(HOST).name, int8_recipe, _int8_reason(hardware)),
         warnings=warnings_of(hardware, packages),
     )
+
+
+def _packages_here(installed: Mapping[str, str]) -> tuple[Package, ...]:
+    """Those of all extras but the ones that fill environments of their own."""
+    elsewhere = frozenset(environment.extra for environment in ENVIRONMENTS)
+    return packages_of(requirements_of_edgepress(), installed, elsewhere)
 
 
 def _trials(
@@ -224,8 +240,8 @@ def trial_of(
 
 
 def _remedy_of_absent(backend: Backend, pip: Pip, installed: Mapping[str, str]) -> str:
-    if backend.extra is None:
-        return f"in an environment of its own: {pip.install(backend.distributions)}"
+    if backend.environment is not None:
+        return SET_UP
     lacking = [name for name in backend.distributions if name not in installed]
     # Without its files and with its metadata, pip holds it for installed.
     return pip.install(lacking) if lacking else pip.reinstall(backend.distributions)

@@ -62,15 +62,23 @@ class GpuState:
 
 def gpu_states(load: Load = ctypes.CDLL, patience_s: float = _PATIENCE_S) -> tuple[GpuState, ...] | Unknown:
     """Every GPU that NVML sees, or why it cannot be asked."""
-    return _within(patience_s, load, _states)
+    return ask_nvml(patience_s, load, _states)
 
 
 def used_bytes_of_first(load: Load = ctypes.CDLL, patience_s: float = _PATIENCE_S) -> int | Unknown:
     """`GpuState.used_bytes` of GPU 0, or why it is not known."""
-    return _within(patience_s, load, lambda nvml: _used_bytes(nvml, _handle(nvml, 0)))
+    return ask_nvml(patience_s, load, lambda nvml: _used_bytes(nvml, handle_of(nvml, 0)))
 
 
-def _within(patience_s: float, load: Load, ask: Callable[[Any], Answer]) -> Answer | Unknown:
+def ask_nvml(patience_s: float, load: Load, ask: Callable[[Any], Answer]) -> Answer | Unknown:
+    """What `ask` gets out of NVML, which is loaded for it; or why there is no answer.
+
+    Args:
+        patience_s: After which the driver counts as hanging.
+        load: Loads a shared library, as `ctypes.CDLL`.
+        ask: Is given the library; raises OSError for what the library does not tell.
+    """
+
     def asked() -> Answer | Unknown:
         return known(lambda: _initialized(load, ask))
 
@@ -90,10 +98,11 @@ def _initialized(load: Load, ask: Callable[[Any], Answer]) -> Answer:
 def _states(nvml: Any) -> tuple[GpuState, ...]:
     count = ctypes.c_uint()
     call(nvml, "nvmlDeviceGetCount_v2", ctypes.byref(count))
-    return tuple(_state(nvml, _handle(nvml, number)) for number in range(count.value))
+    return tuple(_state(nvml, handle_of(nvml, number)) for number in range(count.value))
 
 
-def _handle(nvml: Any, number: int) -> ctypes.c_void_p:
+def handle_of(nvml: Any, number: int) -> ctypes.c_void_p:
+    """NVML's handle of a GPU by its number; raises OSError."""
     device = ctypes.c_void_p()
     call(nvml, "nvmlDeviceGetHandleByIndex_v2", ctypes.c_uint(number), ctypes.byref(device))
     return device
@@ -107,9 +116,9 @@ def _state(nvml: Any, device: ctypes.c_void_p) -> GpuState:
         known(lambda: _clock(nvml, device, _MEMORY_CLOCK)),
         known(lambda: _used_bytes(nvml, device)),
         known(lambda: _processes(nvml, device)),
-        known(lambda: _number(nvml, "nvmlDeviceGetPersistenceMode", device) == 1),
+        known(lambda: number_from(nvml, "nvmlDeviceGetPersistenceMode", device) == 1),
         known(lambda: _is_split(nvml, device)),
-        known(lambda: _slowdowns(nvml, device)),
+        known(lambda: slowdowns_of(nvml, device)),
     )
 
 
@@ -125,7 +134,8 @@ def _busy(nvml: Any, device: ctypes.c_void_p) -> float:
     return float(rates.gpu) / 100
 
 
-def _number(nvml: Any, name: str, *before: Any) -> int:
+def number_from(nvml: Any, name: str, *before: Any) -> int:
+    """What a function of NVML writes into its last argument; raises OSError."""
     value = ctypes.c_uint()
     call(nvml, name, *before, ctypes.byref(value))
     return value.value
@@ -133,8 +143,8 @@ def _number(nvml: Any, name: str, *before: Any) -> int:
 
 def _clock(nvml: Any, device: ctypes.c_void_p, which: int) -> Clock:
     return Clock(
-        _number(nvml, "nvmlDeviceGetClockInfo", device, which),
-        _number(nvml, "nvmlDeviceGetMaxClockInfo", device, which),
+        number_from(nvml, "nvmlDeviceGetClockInfo", device, which),
+        number_from(nvml, "nvmlDeviceGetMaxClockInfo", device, which),
     )
 
 
@@ -161,7 +171,8 @@ def _is_split(nvml: Any, device: ctypes.c_void_p) -> bool:
     return now.value == 1
 
 
-def _slowdowns(nvml: Any, device: ctypes.c_void_p) -> tuple[str, ...]:
+def slowdowns_of(nvml: Any, device: ctypes.c_void_p) -> tuple[str, ...]:
+    """Why a GPU is slowed down right now; raises OSError where NVML does not tell."""
     reasons = ctypes.c_ulonglong()
     call(nvml, "nvmlDeviceGetCurrentClocksThrottleReasons", device, ctypes.byref(reasons))
     return tuple(text for bit, text in _SLOWDOWNS.items() if reasons.value & bit)

@@ -91,12 +91,15 @@ def pip_absence() -> str | None:
     return f"pip is not installed: {shlex.quote(sys.executable)} -m ensurepip"
 
 
-def packages_of(requirements: Iterable[str], installed: Mapping[str, str]) -> tuple[Package, ...]:
+def packages_of(
+    requirements: Iterable[str], installed: Mapping[str, str], elsewhere: frozenset[str] = frozenset()
+) -> tuple[Package, ...]:
     """What the requirements ask for, beside what is installed.
 
     Args:
         requirements: Lines as in a distribution's metadata, with `extra == "…"` markers.
         installed: Canonical name → version.
+        elsewhere: Extras that do not belong into this environment.
     """
     found: dict[str, Package] = {}
     for line in requirements:
@@ -105,7 +108,7 @@ def packages_of(requirements: Iterable[str], installed: Mapping[str, str]) -> tu
         except InvalidRequirement:
             continue
         name = canonicalize_name(requirement.name)
-        if name == "edgepress" or name in found:
+        if name == "edgepress" or name in found or _extra_of(requirement) in elsewhere:
             continue
         version = installed.get(name)
         found[name] = Package(

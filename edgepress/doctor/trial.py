@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from edgepress.doctor.backends import Backend
+from edgepress.environments import located
 
 PATIENCE_S = 120.0
 _POLL_S = 0.02
@@ -91,6 +92,12 @@ except BaseException as error:
 """
 
 
+def _interpreter_of(backend: Backend) -> str:
+    """That of its own environment, where it is there."""
+    found = located(backend.environment).python if backend.environment is not None else None
+    return found or sys.executable
+
+
 class _Attempt:
     """One backend being tried."""
 
@@ -102,7 +109,7 @@ class _Attempt:
         descriptor = self._answer.fileno()
         task = json.dumps([backend.imports, backend.code, descriptor])
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _FRAME, task],
+            [_interpreter_of(backend), "-c", _FRAME, task],
             env={**os.environ, **_QUIET},
             stdin=subprocess.DEVNULL,
             stdout=self._noise,

@@ -8,12 +8,19 @@ import mmap
 from collections.abc import Iterator
 from pathlib import Path
 
+from edgepress.artifact import Precision
 from edgepress.errors import InputError
 
 # Field numbers of onnx.proto.
 _GRAPH = 7  # ModelProto.graph
 _INITIALIZER = 5  # GraphProto.initializer
-_NAME, _RAW_DATA = 8, 9  # of TensorProto
+_DATA_TYPE, _NAME, _RAW_DATA = 2, 8, 9  # of TensorProto
+_PRECISIONS = {  # TensorProto.DataType
+    1: Precision.FP32,
+    2: Precision.INT8,  # uint8
+    3: Precision.INT8,
+    10: Precision.FP16,
+}
 
 _VARINT, _EIGHT_BYTES, _DELIMITED, _FOUR_BYTES = 0, 1, 2, 5
 
@@ -47,23 +54,52 @@ def places_of_weights(path: Path) -> dict[str, Place]:
     return found
 
 
+def stored_precisions(path: Path) -> frozenset[Precision]:
+    """The precisions in which an ONNX file stores something: a device asks, where there is no onnx package.
+
+    Raises:
+        InputError: There is no such file, or it is no Protocol Buffers message.
+    """
+    try:
+        with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            types = {
+                kind
+                for graph in _fields(content, (0, len(content)), _GRAPH)
+                for tensor in _fields(content, graph, _INITIALIZER)
+                for kind in _numbers(content, tensor, _DATA_TYPE)
+            }
+    except (OSError, IndexError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as ONNX ({error}). Export the model anew.") from error
+    return frozenset(_PRECISIONS[kind] for kind in types if kind in _PRECISIONS)
+
+
 def _fields(content: mmap.mmap, message: Place, number: int) -> Iterator[Place]:
     """The places of all delimited fields of a number in a message."""
+    return ((at, value) for key, at, value in _walked(content, message) if key == (number << 3 | _DELIMITED))
+
+
+def _numbers(content: mmap.mmap, message: Place, number: int) -> Iterator[int]:
+    """The values of all numeric fields of a number in a message."""
+    return (value for key, _, value in _walked(content, message) if key == (number << 3 | _VARINT))
+
+
+def _walked(content: mmap.mmap, message: Place) -> Iterator[tuple[int, int, int]]:
+    """(number and wire type, first byte, length or, of a number, its value) of each field."""
     at, end = message[0], sum(message)
     while at < end:
         key, at = _varint(content, at)
         kind = key & 7
         if kind == _VARINT:
-            _, at = _varint(content, at)
+            value, at = _varint(content, at)
+            yield key, at, value
             continue
         if kind == _DELIMITED:
             length, at = _varint(content, at)
-            if key >> 3 == number:
-                yield at, length
         elif kind in {_EIGHT_BYTES, _FOUR_BYTES}:
             length = 8 if kind == _EIGHT_BYTES else 4
         else:
             raise ValueError(f"wire type {kind} at byte {at}")
+        yield key, at, length
         at += length
     if at > end:
         raise ValueError(f"a field ends at byte {at}, its message at {end}")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgepress.artifact import Artifact, Format, onnx_graph_of
+from edgepress.engine_card import card_path, read_card
 from edgepress.errors import InputError, MissingRuntimeError, unknown_choice
 from edgepress.inspection.inspection_keras import inspect_keras
 from edgepress.inspection.inspection_onnx import inspect_onnx
@@ -104,11 +105,16 @@ def _of_file(path: Path, artifact: Artifact | None) -> Subject:
     except ModuleNotFoundError as error:
         raise MissingRuntimeError(str(error.name), "cpu") from error
     if artifact is not None and artifact.format in _NOT_TOLD:
-        return Subject(path.name, size, None, (*notes, _NOT_TOLD[artifact.format]))
+        return Subject(path.name, size, None, (*notes, *_card(path), _NOT_TOLD[artifact.format]))
     raise InputError(
         f"{path} is nothing that edgepress can look into: a .keras, .onnx or .tflite file is wanted, or an "
         "artifact of a folder with a manifest.json."
     )
+
+
+def _card(path: Path) -> tuple[str, ...]:
+    """What the card of an engine says; nothing where there is none."""
+    return read_card(path).lines if card_path(path).is_file() else ()
 
 
 def _beside(path: Path, inspection: Inspection) -> Iterator[str]:

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepress.artifact import Device, Format
+from edgepress.cuda.fault import CudaError
 from edgepress.errors import InputError
 from edgepress.record import from_json
 from edgepress.runners.runner import RunnerKind
@@ -48,6 +49,7 @@ class Fault(str, Enum):
     EXIT = "exit"  # with code 0, and without a word
     PRINT = "print"  # to file descriptor 1, as native code does, and goes on
     OUT_OF_MEMORY = "out of memory"
+    GPU_LOST = "gpu lost"  # as CUDA says it
     GARBAGE = "garbage"  # on every pipe that the process writes to, so on the channel of its replies, too
 
 
@@ -171,6 +173,7 @@ def _go_wrong(fault: Fault) -> None:
         Fault.KILLED: lambda: os.kill(os.getpid(), signal.SIGKILL),
         Fault.EXIT: lambda: os._exit(0),
         Fault.RAISE: _fail,
+        Fault.GPU_LOST: _lose_gpu,
         Fault.OUT_OF_MEMORY: _allocate_all,
         Fault.HANG: signal.pause,
         Fault.PRINT: lambda: os.write(_STDOUT, b"native code speaks\n"),
@@ -182,6 +185,10 @@ def _go_wrong(fault: Fault) -> None:
 
 def _fail() -> None:
     raise ValueError("the script of the runner fake says so")
+
+
+def _lose_gpu() -> None:
+    raise CudaError("cudaStreamSynchronize", "cudaErrorUnknown")
 
 
 def _allocate_all() -> None:

@@ -1,5 +1,6 @@
 """Runs an ONNX file with ONNX Runtime: on the CPU, with CUDA or with its TensorRT provider."""
 
+import os
 import tempfile
 from collections.abc import Mapping
 from enum import Enum
@@ -10,17 +11,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgepress.artifact import Device, Format, Runtime, onnx_graph_of
+from edgepress.artifact import Device, Format, Precision, Runtime, onnx_graph_of
 from edgepress.errors import InputError, MissingDeviceError, MissingRuntimeError
+from edgepress.inspection.onnx_places import stored_precisions
 from edgepress.runners.onnxruntime_profile import layer_times
 from edgepress.runners.runner import LayerTime, OpenRunner, Purpose, RunnerKind, head_among
 
 _CPU = "CPUExecutionProvider"
 _CUDA = "CUDAExecutionProvider"
+_GPU = "cuda"  # OrtDevice
 _TENSORRT = "TensorrtExecutionProvider"
+_NO_TF32 = {"use_tf32": "0"}
+_TF32_OVERRIDE = "NVIDIA_TF32_OVERRIDE"  # read by TensorRT, cuBLAS and cuDNN when they are loaded
 _ONLY_FATAL = 4
 _WARM_UPS = 3
-_REFUSED_FALLBACK = "fallback to CPU EP has been explicitly disabled"
+# Of a node that is left for the CPU; and of ONNX Runtime's own retry with the CPU, if a provider fails.
+_REFUSED_FALLBACKS = (
+    "fallback to CPU EP has been explicitly disabled",
+    "explicitly added the CPU EP to the session",
+)
 
 
 def on_cpu(path: Path, threads: int) -> "OnnxRuntimeRunner":
@@ -40,12 +49,16 @@ def emulation_on_cpu(path: Path, threads: int) -> "OnnxRuntimeRunner":
 
 def on_cuda(path: Path, threads: int) -> "OnnxRuntimeRunner":
     """A runner with the CUDA provider, TF32 off: what it cannot place on the GPU is an error."""
-    return OnnxRuntimeRunner(path, threads, [(_CUDA, {"use_tf32": "0"})])
+    return OnnxRuntimeRunner(path, threads, [(_CUDA, _NO_TF32)])
 
 
 def on_tensorrt(path: Path, threads: int) -> "OnnxRuntimeRunner":
-    """A runner with the TensorRT provider: what it cannot place on the GPU is an error."""
-    return OnnxRuntimeRunner(path, threads, [(_TENSORRT, {}), (_CUDA, {"use_tf32": "0"})])
+    """A runner with the TensorRT provider, TF32 off: what it cannot place on the GPU is an error.
+
+    The provider builds networks that are not strongly typed: it is told to use FP16 and INT8 where the file
+    does, and nowhere else. Building takes minutes, and counts as loading.
+    """
+    return OnnxRuntimeRunner(path, threads, [(_TENSORRT, {}), (_CUDA, _NO_TF32)])
 
 
 def profile_on_cpu(
@@ -66,7 +79,8 @@ class OnnxRuntimeRunner:
     """One ONNX file in an ONNX Runtime session.
 
     Attributes:
-        evidence: The providers of the open session, the first being the one that was asked for.
+        evidence: The providers of the open session, the first being the one that was asked for; on a GPU
+            also where input and scores are, and that TF32 is off.
     """
 
     def __init__(
@@ -86,6 +100,11 @@ class OnnxRuntimeRunner:
         self._input = ""
         self._head: list[str] = []
         self._names: list[str] = []
+        self._bound: BoundSession | None = None
+
+    @property
+    def _is_on_gpu(self) -> bool:
+        return self._providers[0][0] != _CPU
 
     def __enter__(self) -> "OnnxRuntimeRunner":
         """Load the file and optimize its graph.
@@ -118,6 +137,9 @@ class OnnxRuntimeRunner:
         self._names = [output.name for output in self._session.get_outputs()]
         self._head = [head_among(self._names) or self._names[0]]
         self._input = self._session.get_inputs()[0].name
+        if self._is_on_gpu:
+            self._bound = BoundSession(onnxruntime, self._session, self._input, self._head[0], _GPU)
+            self.evidence += ", I/O bound to the GPU, TF32 off"
         return self
 
     def _open(self, onnxruntime: ModuleType) -> Any:
@@ -131,14 +153,16 @@ class OnnxRuntimeRunner:
         if self._graph is Graph.AS_WRITTEN:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
             options.add_session_config_entry("session.disable_quant_qdq", "1")
-        if self._providers[0][0] != _CPU:
+        providers = self._providers
+        if self._is_on_gpu:
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+            providers = [(name, {**more, **self._precisions_for(name)}) for name, more in providers]
         path = str(onnx_graph_of(self._path))
         try:
-            return onnxruntime.InferenceSession(path, options, providers=self._providers)
+            return onnxruntime.InferenceSession(path, options, providers=providers)
         except _load_errors() as error:
             reason = " ".join(str(error).split())
-            if _REFUSED_FALLBACK in reason:
+            if any(text in reason for text in _REFUSED_FALLBACKS):
                 raise InputError(
                     f"{self._providers[0][0]} cannot run all of {self._path}, and the CPU may not help out: "
                     "its time would count as this device's. Check the driver and the provider's libraries."
@@ -147,16 +171,28 @@ class OnnxRuntimeRunner:
                 f"ONNX Runtime cannot load {self._path}: {reason}. Make the file anew."
             ) from error
 
+    def _precisions_for(self, provider: str) -> dict[str, str]:
+        """Options of the TensorRT provider: those precisions that the file itself has; none of the others."""
+        if provider != _TENSORRT:
+            return {}
+        os.environ[_TF32_OVERRIDE] = "0"  # the provider has no option for it
+        found = stored_precisions(onnx_graph_of(self._path))
+        options = {Precision.FP16: "trt_fp16_enable", Precision.INT8: "trt_int8_enable"}
+        return {option: "1" for precision, option in options.items() if precision in found}
+
     def __exit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._bound = None
         self._session = None
 
     def infer(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """(N, height, width, 3) preprocessed float32 → (N, classes) float32 logits."""
+        if self._bound is not None:
+            return self._bound.infer(images)
         logits = self._session.run(self._head, {self._input: images})[0]
         return np.asarray(logits, np.float32)
 
@@ -192,6 +228,38 @@ class OnnxRuntimeRunner:
                 self._trace = None
 
 
+class BoundSession:
+    """A session whose input and scores stay on a device: each inference copies once each way."""
+
+    def __init__(self, onnxruntime: Any, session: Any, source: str, head: str, device: str) -> None:
+        self._onnxruntime = onnxruntime
+        self._session = session
+        self._source = source
+        self._head = head
+        self._device = device
+        self._held: Any = None  # OrtValue of the input
+        self._binding: Any = None
+
+    def infer(self, images: NDArray[Any]) -> NDArray[np.float32]:
+        """Input → scores, the caller's own copy, once they are here."""
+        images = np.ascontiguousarray(images)
+        if self._held is None or tuple(self._held.shape()) != images.shape:
+            self._bind(images)
+        else:
+            self._held.update_inplace(images)
+        self._binding.synchronize_inputs()
+        self._session.run_with_iobinding(self._binding)
+        self._binding.synchronize_outputs()
+        return np.array(self._binding.copy_outputs_to_cpu()[0], np.float32)
+
+    def _bind(self, images: NDArray[Any]) -> None:
+        # On a CPU the value would be the caller's own array.
+        self._held = self._onnxruntime.OrtValue.ortvalue_from_numpy(images.copy(), self._device, 0)
+        self._binding = self._session.io_binding()
+        self._binding.bind_ortvalue_input(self._source, self._held)
+        self._binding.bind_output(self._head, self._device, 0)
+
+
 def _load_errors() -> tuple[type[Exception], ...]:
     """What a session raises for a file that it cannot take. They share no base but Exception."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
@@ -224,7 +292,7 @@ def _kind(runtime: Runtime, device: Device, opener: OpenRunner, *places: str, **
         formats=(Format.ONNX,),
         package="onnxruntime",
         distribution="onnxruntime" if device is Device.CPU else "onnxruntime-gpu",
-        extra="onnxruntime",
+        extra="onnxruntime" if device is Device.CPU else "gpu-ort",
         open=opener,
         places=places,
         title=_TITLES[runtime],
@@ -237,6 +305,13 @@ RUNNERS = (
     _kind(
         Runtime.ONNXRUNTIME_EMULATION, Device.CPU, emulation_on_cpu, _CPU, rank=21, purpose=Purpose.ACCURACY
     ),
-    _kind(Runtime.ONNXRUNTIME_CUDA, Device.CUDA, on_cuda, _CUDA, rank=22),
+    _kind(
+        Runtime.ONNXRUNTIME_CUDA,
+        Device.CUDA,
+        on_cuda,
+        _CUDA,
+        rank=22,
+        unfit={Precision.INT8: "ONNX Runtime's CUDA provider has no INT8 kernels: it would compute in float"},
+    ),
     _kind(Runtime.ONNXRUNTIME_TENSORRT, Device.CUDA, on_tensorrt, _TENSORRT, _CUDA, rank=23),
 )

@@ -7,7 +7,7 @@ nothing else needs to know of it (docs/adding-a-runner.md adds one).
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from functools import lru_cache
 from pathlib import Path
@@ -62,6 +62,46 @@ class NamedOutputs(Protocol):
 
         For proofs, not for timing. Quantized outputs are dequantized inside; other integers keep their dtype.
         """
+
+
+@dataclass(frozen=True)
+class DeviceTime:
+    """One inference by the GPU's own clock, in ns.
+
+    Attributes:
+        upload_ns: Input to the GPU.
+        compute_ns: From the first kernel to the last.
+        download_ns: Scores from the GPU.
+    """
+
+    upload_ns: int
+    compute_ns: int
+    download_ns: int
+
+
+@dataclass(frozen=True)
+class DeviceMemoryUse:
+    """What a loaded model takes of a GPU. None where the runtime does not tell.
+
+    Attributes:
+        activation_bytes: For what lies between layers, as the runtime tells; the weights are not in it.
+        taken_bytes: By how much free memory fell from before the model was loaded until now, as CUDA tells
+            (cudaMemGetInfo): weights, activations, kernels and buffers, and what others took meanwhile.
+    """
+
+    activation_bytes: int | None
+    taken_bytes: int | None
+
+
+@runtime_checkable
+class OnGpu(Protocol):
+    """A runner that can ask the GPU itself about the model that it has loaded."""
+
+    def device_times(self, images: NDArray[np.float32], runs: int) -> tuple[DeviceTime, ...]:
+        """Run the input of `Runner.infer` so many times, each timed by events on the stream."""
+
+    def device_memory(self) -> DeviceMemoryUse:
+        """What it takes now."""
 
 
 def head_among(names: Iterable[str]) -> str | None:
@@ -127,6 +167,7 @@ class RunnerKind:
         purpose: What its numbers are good for.
         rank: The lowest rank whose FP32 artifact can run is the reference of accuracy.
         title: As its makers write it, e.g. "ONNX Runtime"; empty for its `name`.
+        unfit: Precisions that it has no kernels for, with the reason: such an artifact is not run.
     """
 
     name: str
@@ -141,6 +182,7 @@ class RunnerKind:
     purpose: Purpose = Purpose.LATENCY_AND_ACCURACY
     rank: int = 100
     title: str = ""
+    unfit: Mapping[Precision, str] = field(default_factory=dict)
 
     def is_made_for(self, artifact: Artifact) -> bool:
         """Whether the artifact was made for this runner (others of its format can run, too, if asked)."""

@@ -1,6 +1,7 @@
 """Runs a SavedModel with TensorFlow, on the CPU or on a CUDA device."""
 
 from collections.abc import Mapping
+from enum import Enum
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from edgepress.artifact import Device, Format, Runtime
 from edgepress.errors import InputError, MissingDeviceError, MissingRuntimeError
 from edgepress.interface import Scores
-from edgepress.runners.runner import LayerTime, RunnerKind, head_among
+from edgepress.runners.runner import LayerTime, OpenRunner, RunnerKind, head_among
 from edgepress.runners.tensorflow_profile import layer_times
 
 _SIGNATURE = "serve"
@@ -31,6 +32,14 @@ def on_cuda(path: Path, threads: int) -> "TensorFlowRunner":
     return TensorFlowRunner(path, threads, Device.CUDA)
 
 
+def on_cuda_with_tf32(path: Path, threads: int) -> "TensorFlowRunner":
+    """A runner on the first CUDA device as TensorFlow comes: FP32 is multiplied in TF32, with 10 bits of it.
+
+    Only where it is asked for: `--runner tensorflow-tf32`.
+    """
+    return TensorFlowRunner(path, threads, Device.CUDA, Tf32.ON)
+
+
 def profile_on_cpu(
     path: Path, threads: int, image: NDArray[np.float32], runs: int, scratch: Path
 ) -> tuple[LayerTime, ...]:
@@ -41,19 +50,27 @@ def profile_on_cpu(
     return layer_times(tensorflow, path, threads, (_SIGNATURE, runner.head), image, runs)
 
 
+class Tf32(Enum):
+    """Whether a GPU may round the operands of FP32 products to 10 bits; the value is evidence."""
+
+    ON = "TF32 on"
+    OFF = "TF32 off"
+
+
 class TensorFlowRunner:
     """The `serve` signature of one SavedModel folder.
 
     Attributes:
         head: Name of the output that holds the scores of the classes.
-        evidence: The device that holds the result, the threads, and on CUDA that TF32 is off.
+        evidence: The device that holds the result, the threads, and on CUDA whether TF32 is on.
     """
 
-    def __init__(self, path: Path, threads: int, device: Device) -> None:
+    def __init__(self, path: Path, threads: int, device: Device, tf32: Tf32 = Tf32.OFF) -> None:
         self.evidence = ""
         self._path = path
         self._threads = threads
         self._device = device
+        self._tf32 = tf32
         self._tensorflow: Any = None
         self._model: Any = None  # the signature does not keep its variables alive
         self.head = ""
@@ -88,7 +105,7 @@ class TensorFlowRunner:
             )
         self._input = next(iter(self._serve.structured_input_signature[1]))
         used = tensorflow.config.threading.get_intra_op_parallelism_threads()
-        precision = ", TF32 off" if self._device is Device.CUDA else ""
+        precision = f", {self._tf32.value}" if self._device is Device.CUDA else ""
         self.evidence = f"{where}, {used or 'default'} threads{precision}"
         return self
 
@@ -110,11 +127,13 @@ class TensorFlowRunner:
             if tensorflow.config.get_visible_devices("GPU"):
                 _hide_gpus(tensorflow)
             return "/CPU:0"
-        if not tensorflow.config.list_physical_devices("GPU"):
+        gpus = tensorflow.config.list_physical_devices("GPU")
+        if not gpus:
             raise MissingDeviceError(
                 "TensorFlow sees no CUDA device here. Check the driver, or use --device cpu."
             )
-        tensorflow.config.experimental.enable_tensor_float_32_execution(False)  # noqa: FBT003
+        tensorflow.config.experimental.enable_tensor_float_32_execution(self._tf32 is Tf32.ON)
+        _take_memory_as_needed(tensorflow, gpus)
         return "/GPU:0"
 
     def _load(self, tensorflow: ModuleType) -> Any:
@@ -140,12 +159,30 @@ class TensorFlowRunner:
     def infer(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """(N, height, width, 3) preprocessed float32 → (N, classes) float32 logits."""
         values = {self._input: self._tensorflow.constant(images)}
-        return np.array(self._serve(**values)[self.head].numpy(), np.float32)
+        logits = self._serve(**values)[self.head]
+        if self._device is Device.CUDA and "GPU" not in logits.device:
+            raise InputError(
+                f"TensorFlow ran {self._path} on {logits.device}, wanted a GPU. "
+                "Check its CUDA libraries (edgepress doctor), or use --device cpu."
+            )
+        return np.array(logits.numpy(), np.float32)
 
     def outputs(self, images: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
         """The input of `infer` → every output by name (see `NamedOutputs`)."""
         found = self._serve(**{self._input: self._tensorflow.constant(images)})
         return {name: np.array(value.numpy()) for name, value in found.items()}
+
+
+def _take_memory_as_needed(tensorflow: ModuleType, gpus: list[Any]) -> None:
+    """Else TensorFlow takes all memory there is, and none is left for the process beside it."""
+    try:
+        for gpu in gpus:
+            tensorflow.config.experimental.set_memory_growth(gpu, True)  # noqa: FBT003
+    except RuntimeError as error:
+        raise InputError(
+            "TensorFlow uses the GPU in this process already, with all of its memory. "
+            "Open the runner in a fresh process."
+        ) from error
 
 
 def _hide_gpus(tensorflow: ModuleType) -> None:
@@ -157,22 +194,25 @@ def _hide_gpus(tensorflow: ModuleType) -> None:
         ) from error
 
 
-RUNNERS = tuple(
-    RunnerKind(
-        Runtime.TENSORFLOW.value,
-        device,
-        (Format.SAVED_MODEL,),
-        "tensorflow",
-        "tensorflow",
-        "keras",
-        opener,
-        places=places,
-        profiler=profiler,
-        rank=10,
-        title="TensorFlow",
+def _kind(name: str, device: Device, opener: OpenRunner, place: str, title: str, **more: Any) -> RunnerKind:
+    return RunnerKind(
+        name=name,
+        device=device,
+        formats=(Format.SAVED_MODEL,),
+        package="tensorflow",
+        distribution="tensorflow",
+        extra="keras" if device is Device.CPU else "gpu-tf",
+        open=opener,
+        places=(place,),
+        title=title,
+        **more,
     )
-    for device, opener, places, profiler in (
-        (Device.CPU, on_cpu, ("/CPU:0",), profile_on_cpu),
-        (Device.CUDA, on_cuda, ("/GPU:0",), None),  # the trace times the launch of a kernel there
-    )
+
+
+_NAME, _TITLE = Runtime.TENSORFLOW.value, "TensorFlow"
+# The trace times the launch of a kernel on a GPU, so there is no profiler there.
+RUNNERS = (
+    _kind(_NAME, Device.CPU, on_cpu, "/CPU:0", _TITLE, rank=10, profiler=profile_on_cpu),
+    _kind(_NAME, Device.CUDA, on_cuda, "/GPU:0", _TITLE, rank=10),
+    _kind(f"{_NAME}-tf32", Device.CUDA, on_cuda_with_tf32, "/GPU:0", f"{_TITLE} with TF32", rank=60),
 )

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgepress.artifact import Artifact
+from edgepress.engine_card import unlink_with_card
 from edgepress.errors import InputError, ProofError
 from edgepress.evaluation_data import evaluation_of, labels_for
 from edgepress.files import require_disk
@@ -159,7 +160,7 @@ def _without(manifest: Manifest, artifact_id: str, reason: str) -> Manifest:
     manifest.save()
     for artifact in gone:
         _LOGGER.info("%s: removed, %s", artifact.id, reason)
-        manifest.path_of(artifact).unlink(missing_ok=True)
+        unlink_with_card(manifest.path_of(artifact))
     return manifest
 
 

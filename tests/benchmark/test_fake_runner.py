@@ -76,6 +76,7 @@ def test_fake_that_prints_harms_no_answer(tmp_path: Path) -> None:
         (Fault.EXIT, FailureKind.CRASH, "ended with exit code 0: it said nothing"),
         (Fault.RAISE, FailureKind.CRASH, "exit code 1: ValueError: the script of the runner fake says so"),
         (Fault.OUT_OF_MEMORY, FailureKind.CRASH, "exit code 1: .*MemoryError"),
+        (Fault.GPU_LOST, FailureKind.DEVICE, "cudaErrorUnknown, .* The GPU does not answer any more"),
         (Fault.HANG, FailureKind.TIMEOUT, "no answer to Block within 1 s"),
         (Fault.GARBAGE, FailureKind.CRASH, "its process gave b'{garbage' for an answer to Block"),
     ],
@@ -152,3 +153,23 @@ def test_a_row_that_is_killed_fails_and_the_others_go_on(
     speedup = rows["onnx-wf16_af16"].speedup
     assert speedup is not None
     assert speedup.median == pytest.approx(2, rel=0.03)
+
+
+def test_a_gpu_that_is_lost_ends_its_row_and_the_others_are_kept(
+    cli: Callable[..., "subprocess.CompletedProcess[str]"], tiny_folder: Path, tiny_data: str
+) -> None:
+    scripts = {
+        "onnx-fp32": FakeScript((0.0, 1.0, 2.0, 3.0), (4 * MS,), Fault.NONE, 0),
+        "onnx-wf16_af16": FakeScript((0.0, 1.0, 2.0, 3.0), (2 * MS,), Fault.GPU_LOST, 30),
+        "onnx-int8": FakeScript((0.0, 1.0, 2.0, 3.0), (MS,), Fault.NONE, 0),
+    }
+    for name, script in scripts.items():
+        (tiny_folder / f"{name}.onnx.fake.json").write_text(json.dumps(to_json(script)))
+    words = ("--data", tiny_data, "--quick", "--runner", NAME, "--variant", *scripts)
+    done = cli("benchmark", tiny_folder, *words)
+    assert done.returncode == 1
+    assert "failed: onnx-wf16_af16 on fake: CUDA: cudaStreamSynchronize gave cudaErrorUnknown" in done.stderr
+    assert "Traceback" not in done.stderr
+    rows = {row.artifact: row for row in Results.load(tiny_folder).results}
+    assert [row.status for row in rows.values()] == [Status.OK, Status.FAILED, Status.OK]
+    assert rows["onnx-int8"].latency is not None

@@ -20,9 +20,11 @@ from benchmark.measurement import RESULTS, Results, Status
 from benchmark.plan import FULL, Plan
 from benchmark.preparation import BenchmarkRequest
 from benchmark.protocol import Open, request_to_json
+from benchmark.remote_station import RemoteStation
 from benchmark.stage import benchmark_folder
 from edgepress.artifact import Device
 from edgepress.errors import InputError
+from tests.fakes.fake_plan_runtime import write_plan
 
 SSHD = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin")
 
@@ -99,6 +101,20 @@ def test_what_is_there_is_not_sent_again(
     benchmark_folder(replace(small, again=True))
     assert "sending onnx-fp32.onnx" in caplog.text
     assert damaged.read_bytes() == (request_.folder / "onnx-fp32.onnx").read_bytes()
+
+
+def test_a_plan_is_sent_together_with_its_card(device: Path, tmp_path: Path) -> None:
+    plan = write_plan(tmp_path / "m.plan", b"a plan of no TensorRT")
+    with RemoteStation("user@device", sys.executable, tmp_path) as station:
+        there = station._send(plan)
+        assert station._send(plan) == there
+    (sent,) = device.glob(".cache/edgepress/*/m.plan")
+    assert sent.read_bytes() == plan.read_bytes()
+    assert {path.name for path in sent.parent.iterdir()} == {"m.plan", "m.engine.json"}
+    sent.with_name("m.engine.json").unlink()
+    with RemoteStation("user@device", sys.executable, tmp_path) as station:
+        station._send(plan)
+    assert sent.with_name("m.engine.json").is_file()
 
 
 def test_a_device_that_cannot_be_reached_is_bad_input(

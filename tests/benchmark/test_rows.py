@@ -1,9 +1,10 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from benchmark.rows import no_runner, rows_of, skip_reason
-from edgepress.artifact import Device, Runtime
+from edgepress.artifact import Device, Precision, Runtime
 from edgepress.errors import InputError
 from edgepress.manifest import Manifest
 from edgepress.runners.runner import Purpose
@@ -52,7 +53,7 @@ ABSENCE = "libcuda.so.1 not found: no NVIDIA driver"
         (Runtime.ONNXRUNTIME_CUDA, Device.CUDA, None, None),
         (Runtime.ONNXRUNTIME, Device.CUDA, None, "not asked for: --device cuda"),
         (Runtime.TENSORRT_RTX, Device.CPU, ABSENCE, f"no CUDA device ({ABSENCE})"),
-        (Runtime.TENSORRT_RTX, Device.CUDA, None, no_runner("tensorrt-rtx")),
+        (Runtime.TENSORRT_RTX, Device.CUDA, None, None),
     ],
 )
 def test_skip_reason(
@@ -60,3 +61,15 @@ def test_skip_reason(
 ) -> None:
     row = next(row for row in rows_of(Manifest.load(tiny_folder), None) if row.runner == runner)
     assert skip_reason(row, asked, absence) == reason
+
+
+def test_skip_reason_of_a_runner_that_this_version_lacks(tiny_folder: Path) -> None:
+    row = replace(rows_of(Manifest.load(tiny_folder), None)[0], runner="nobody's")
+    assert skip_reason(row, row.device, None) == no_runner("nobody's")
+
+
+def test_skip_reason_of_a_precision_that_the_runner_has_no_kernels_for(tiny_folder: Path) -> None:
+    rows = rows_of(Manifest.load(tiny_folder), None, ("onnxruntime-cuda",))
+    reasons = {row.artifact.precision: skip_reason(row, Device.CUDA, None) for row in rows}
+    assert "no INT8 kernels" in (reasons[Precision.INT8] or "")
+    assert reasons[Precision.FP32] is None

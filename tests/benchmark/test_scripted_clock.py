@@ -5,6 +5,7 @@ inferences are late. Plan, order, loop and statistics are the real ones.
 """
 
 import math
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,9 @@ class ScriptedProcess:
 
     machine: ScriptedMachine
     pid = -1
+
+    def __init__(self, command: Sequence[str]) -> None:
+        """Nothing is started."""
 
     def __enter__(self) -> "ScriptedProcess":
         self.base_ns = 0.0

@@ -251,8 +251,8 @@ def test_a_picture_that_cannot_be_read_stops_the_run(request_: BenchmarkRequest,
     [
         (None, "No results.json in"),
         ("{", "cannot be read"),
-        ('{"schema_version": 99}', "schema version 99, wanted 3"),
-        ('{"schema_version": 3}', "is damaged .*missing or unknown fields"),
+        ('{"schema_version": 99}', "schema version 99, wanted 4"),
+        ('{"schema_version": 4}', "is damaged .*missing or unknown fields"),
     ],
 )
 def test_load_refuses_a_damaged_file(tmp_path: Path, content: str | None, message: str) -> None:

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from benchmark.measurement import Result, Results, Status
-from benchmark.quantities import Basis, Latency, Speedup, State
+from benchmark.quantities import Basis, GpuConduct, Latency, Speedup, State
 from benchmark.verdict import verdict_of
 from edgepress.artifact import Precision
 
@@ -88,3 +88,33 @@ def test_verdict_of_another_precision_than_the_manifests_is_invalid_with_or_with
 def test_a_row_without_times_has_no_verdict(row: Result) -> None:
     assert verdict_of(replace(row, latency=None)) is None
     assert verdict_of(replace(row, status=Status.SKIPPED)) is None
+
+
+@pytest.mark.parametrize(
+    ("conduct", "reason"),
+    [
+        (GpuConduct((1410, 1410, 1395), (5001,) * 3, (30_000, 41_000), ()), None),
+        (GpuConduct((), (), (), ()), None),
+        (
+            GpuConduct((1410, 1200, 1410), (5001,) * 3, (), ()),
+            "the GPU's clock moved between 1200 and 1410 MHz: lock it (nvidia-smi -lgc, on a Jetson "
+            "jetson_clocks) and measure --again",
+        ),
+        (
+            GpuConduct((1410,), (5001, 810), (), ()),
+            "the GPU's memory clock moved between 810 and 5001 MHz: lock it (nvidia-smi -lmc, on a Jetson "
+            "jetson_clocks) and measure --again",
+        ),
+        (
+            GpuConduct((1410,), (), (), ("power brake",)),
+            "the GPU was slowed down meanwhile: power brake",
+        ),
+    ],
+)
+def test_verdict_of_a_row_whose_gpu_did_not_keep_its_clocks_is_unstable(
+    row: Result, conduct: GpuConduct, reason: str | None
+) -> None:
+    found = verdict_of(replace(row, gpu=conduct))
+    assert found is not None
+    assert found.reasons == (() if reason is None else (reason,))
+    assert found.state is (State.VALID if reason is None else State.UNSTABLE)

@@ -10,7 +10,7 @@ import pytest
 
 from edgepress.artifact import Device, Runtime
 from edgepress.errors import InputError, MissingDeviceError, MissingRuntimeError
-from edgepress.runners import litert_runner, onnxruntime_runner, tensorflow_runner
+from edgepress.runners import litert_runner, onnxruntime_runner, tensorflow_runner, tensorrt_runner
 from edgepress.runners.litert_runner import dequantized, quantized
 from edgepress.runners.runner import NamedOutputs, OpenRunner, head_among, runner_for, runner_kinds, title_of
 
@@ -237,6 +237,43 @@ def test_enter_refuses_cuda_where_tensorflow_sees_none(files: Files, monkeypatch
         pass
 
 
+@pytest.mark.parametrize(
+    ("open_runner", "tf32"),
+    [(tensorflow_runner.on_cuda, False), (tensorflow_runner.on_cuda_with_tf32, True)],
+)
+def test_tensorflow_states_tf32_and_refuses_scores_that_come_from_the_cpu(
+    open_runner: OpenRunner, tf32: bool, files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TensorFlow itself says that it has a GPU here, puts all on the CPU, and says nothing."""
+    set_to: list[bool] = []
+    grown: list[str] = []
+    config = "tensorflow.config"
+    monkeypatch.setattr(f"{config}.list_physical_devices", lambda kind: ["the GPU"])
+    monkeypatch.setattr(f"{config}.experimental.enable_tensor_float_32_execution", set_to.append)
+    monkeypatch.setattr(f"{config}.experimental.set_memory_growth", lambda gpu, on: grown.append(gpu))
+    with open_runner(files.saved_model, 0) as runner:
+        assert runner.evidence.endswith(f", TF32 {'on' if tf32 else 'off'}")
+        with pytest.raises(InputError, match=r"TensorFlow ran .* on .*CPU:0, wanted a GPU"):
+            runner.infer(IMAGES[:1])
+    assert (set_to, grown) == ([tf32], ["the GPU"])
+
+
+def test_tensorflow_refuses_a_gpu_whose_memory_it_holds_already(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def initialized(gpu: str, on: bool) -> None:
+        raise RuntimeError("Physical devices cannot be modified after being initialized")
+
+    monkeypatch.setattr("tensorflow.config.list_physical_devices", lambda kind: ["the GPU"])
+    monkeypatch.setattr("tensorflow.config.experimental.set_memory_growth", initialized)
+    monkeypatch.setattr("tensorflow.config.experimental.enable_tensor_float_32_execution", lambda on: None)
+    with (
+        pytest.raises(InputError, match="with all of its memory. Open the runner in a fresh process"),
+        tensorflow_runner.on_cuda(files.saved_model, 0),
+    ):
+        pass
+
+
 def test_enter_refuses_other_threads_once_tensorflow_runs(files: Files) -> None:
     with tensorflow_runner.on_cpu(files.saved_model, 0) as runner:
         runner.infer(IMAGES)
@@ -262,7 +299,9 @@ def test_every_runner_has_a_title_and_an_unknown_one_its_name() -> None:
     assert all(kind.title for kind in runner_kinds())
 
 
-def test_runner_for_knows_every_cpu_runtime_and_refuses_engines() -> None:
+def test_runner_for_knows_every_pair_and_refuses_others() -> None:
     assert runner_for(Runtime.LITERT, Device.CPU) is litert_runner.on_cpu
-    with pytest.raises(InputError, match="no runner for tensorrt-rtx on cuda"):
-        runner_for(Runtime.TENSORRT_RTX, Device.CUDA)
+    assert runner_for(Runtime.TENSORRT, Device.CUDA) is tensorrt_runner.on_tensorrt
+    assert runner_for(Runtime.TENSORRT_RTX, Device.CUDA) is tensorrt_runner.on_tensorrt_rtx
+    with pytest.raises(InputError, match="no runner for tensorrt-rtx on cpu"):
+        runner_for(Runtime.TENSORRT_RTX, Device.CPU)

@@ -132,7 +132,7 @@ def test_tensorrt_builds_a_network_with_an_island(
     overflow(source)
     onnx_fp16_from_fp32(source, result, ranges_of_onnx(source, pictures, 12))
     made = engine_from_onnx(tensorrt_rtx(), result, tmp_path / "x.plan", ComputeCapability.SM86)
-    assert made["capability"] == "sm86"
+    assert made.capabilities == ("8.6",)
 
 
 @needs_builder

@@ -9,6 +9,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from edgepress.engine_card import BatchRange
 from edgepress.errors import ProofError
 from edgepress.target import ComputeCapability
 from optimize.engine_from_onnx import engine_from_onnx, tensorrt_rtx
@@ -371,4 +372,4 @@ def test_a_dynamic_batch_needs_the_profile_that_the_builder_is_given(
     assert parser.parse(good.SerializeToString())
     assert builder.build_serialized_network(network, builder.create_builder_config()) is None
     made = engine_from_onnx(trt, tmp_path / "q.onnx", tmp_path / "x.plan", ComputeCapability.SM86)
-    assert made["batch"] == 1
+    assert made.batch == BatchRange(1, 1, 1)

@@ -23,7 +23,7 @@ ORT_INT8 = {"onnx_static_wi7_au8", "onnx_static_wi8_au8", "onnx_static_wi8_ai8"}
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
 def test_recipe_name_decodes_to_its_fields(recipe: Recipe) -> None:
     decoded = re.fullmatch(
-        r"(onnx|tensorrt|tflite|engine)_(static_)?w([fiu]\d+)_a([fiu]\d+)(?:_([a-z]+)(f\d+))?", recipe.name
+        r"(onnx|tensorrt|tflite|engine)_(static_)?w([fiu]\d+)_a(t?[fiu]\d+)(?:_([a-z]+)(f\d+))?", recipe.name
     )
     assert decoded is not None
     assert decoded[1] == recipe.family
@@ -43,6 +43,7 @@ def test_recipes_that_are_made_on_request_only() -> None:
         "tensorrt_static_wi8_ai8_densef16",
         "tensorrt_static_wi8_ai8_restf16",
         "tflite_static_wi8_ai8_iof32",
+        "engine_wf32_atf32",
         "engine_static_wi8_ai8_densef16",
         "engine_static_wi8_ai8_restf16",
     }

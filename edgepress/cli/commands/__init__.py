@@ -9,6 +9,7 @@ from edgepress.cli.commands import (
     doctor,
     export,
     features,
+    gpu_check,
     init,
     inspect,
     optimize,
@@ -33,6 +34,7 @@ COMMANDS: tuple[Command, ...] = (
     compare.COMMAND,
     inspect.COMMAND,
     bundle.COMMAND,
+    gpu_check.COMMAND,
     features.COMMAND,
     completion.COMMAND,
 )

@@ -10,12 +10,19 @@ from collections.abc import Iterator
 from edgepress.cli.command import Command, Outcome
 from edgepress.doctor.diagnosis import Diagnosis, diagnose
 from edgepress.doctor.fact import Unknown
+from edgepress.doctor.gpu_environments import State
 from edgepress.doctor.hardware import Disk, Hardware
 from edgepress.doctor.trial import Verdict
 from edgepress.progress import Progress
 from edgepress.record import to_json
 
 _MARKS = {Verdict.WORKS: "ok", Verdict.ABSENT: "--", Verdict.NOT_HERE: "--", Verdict.BROKEN: "!!"}
+_STATE_MARKS = {
+    State.COMPLETE: "ok",
+    State.INCOMPLETE: "--",
+    State.MISSING: "--",
+    State.BROKEN: "!!",
+}
 _NAME_COLUMNS = 27
 _NARROWEST, _WIDEST = 60, 120
 Row = tuple[str, str, str, str | None]  # mark, name, finding, remedy
@@ -51,6 +58,7 @@ def page_of(found: Diagnosis, columns: int = _WIDEST) -> Iterator[str]:
     for title, rows in (
         ("Backends (each was tried, in a process of its own)", _backend_rows(found)),
         ("Packages" if found.packages else "Packages: unknown", _package_rows(found)),
+        ("Environments of a GPU's runtimes, each of its own", _environment_rows(found)),
         ("Machine", _machine_rows(found)),
     ):
         yield ""
@@ -90,6 +98,11 @@ def _package_rows(found: Diagnosis) -> Iterator[Row]:
         outside = any(package.fits is False for package in packages)
         mark = "ok" if extra.complete else "!!" if outside else "--"
         yield mark, extra.name or "base", ", ".join(words), extra.remedy
+
+
+def _environment_rows(found: Diagnosis) -> Iterator[Row]:
+    for each in found.environments:
+        yield _STATE_MARKS[each.state], each.name, each.finding, each.remedy
 
 
 def _machine_rows(found: Diagnosis) -> Iterator[Row]:

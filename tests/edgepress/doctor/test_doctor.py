@@ -22,12 +22,14 @@ from edgepress.doctor.diagnosis import (
     warnings_of,
 )
 from edgepress.doctor.fact import Unknown
+from edgepress.doctor.gpu_environments import GpuEnvironment, State
 from edgepress.doctor.hardware import Disk, Hardware
 from edgepress.doctor.integrity import Conflict
 from edgepress.doctor.nvidia_driver import Driver, Gpu
 from edgepress.doctor.nvidia_libraries import Library
 from edgepress.doctor.packages import Package, Pip
 from edgepress.doctor.trial import Verdict
+from edgepress.environments import SET_UP
 from edgepress.machine import Isa
 from optimize.recipe import recipe_named
 
@@ -62,6 +64,9 @@ def healthy() -> Diagnosis:
         extras=(Extra("", complete=True, remedy=None),),
         packages=(NUMPY,),
         conflicts=(),
+        environments=(
+            GpuEnvironment("gpu-trt", ("tensorrt",), State.MISSING, ".venv-gpu-trt is not made", SET_UP),
+        ),
         hardware=JETSON,
         int8=Int8("linux-arm64-dotprod", "onnx_static_wi8_ai8", "the dot product sums in 32 bits"),
         warnings=(),
@@ -80,6 +85,8 @@ def test_page_of_a_healthy_machine(healthy: Diagnosis) -> None:
     assert facts["TensorRT"].startswith("10.3.0")
     assert facts["INT8"].startswith("onnx_static_wi8_ai8 for target linux-arm64-dotprod: ")
     assert facts["CUDA compiler"] == "none"
+    (place,) = [i for i, line in enumerate(lines) if line.startswith("  --  gpu-trt ")]
+    assert lines[place + 1] == f"      {SET_UP}"
 
 
 def test_page_says_every_fault_with_its_remedy(healthy: Diagnosis) -> None:
@@ -163,7 +170,7 @@ def test_json_has_the_fields_that_programs_rely_on(
     value = found_here[1]
     assert set(value) == {
         *("edgepress", "python", "trials", "extras", "packages", "conflicts", "hardware", "int8"),
-        *("warnings", "faults"),
+        *("environments", "warnings", "faults"),
     }
     assert set(value["trials"][0]) == {"name", "extra", "verdict", "finding", "remedy"}
     assert set(value["hardware"]) == {
@@ -176,7 +183,11 @@ def test_json_has_the_fields_that_programs_rely_on(
 def test_every_extra_is_tried(found_here: tuple[int, Mapping[str, Any], str]) -> None:
     value = found_here[1]
     tried = {trial["extra"] for trial in value["trials"]}
-    assert {extra["name"] for extra in value["extras"]} - {"docs", "dev"} <= tried
+    extras = {extra["name"] for extra in value["extras"]}
+    assert extras - {"docs", "dev"} <= tried
+    own = {each["name"] for each in value["environments"]}
+    assert own == {name for name in tried if name.startswith("gpu-")}
+    assert not extras & own, "they are not installed here"
 
 
 def test_doctor_runs_where_numpy_is_broken_and_the_terminal_knows_only_ascii(tmp_path: Path) -> None:

@@ -46,6 +46,13 @@ CPU_FILES = {"onnxruntime/__init__.py": "cpu", "onnxruntime/capi/core.so": "cpu"
 GPU_FILES = {"onnxruntime/__init__.py": "gpu", "onnxruntime/capi/core.so": "gpu" * 900}
 
 
+def test_packages_of_leaves_out_what_belongs_elsewhere() -> None:
+    extras = (("keras", "gpu-tf"), ("tensorrt", "gpu-trt"), ("keras", "keras"))
+    lines = [f'{name}>=3; extra == "{extra}"' for name, extra in extras]
+    found = packages_of(lines, {"keras": "3.15"}, frozenset({"gpu-tf", "gpu-trt"}))
+    assert [(package.name, package.extra) for package in found] == [("keras", "keras")]
+
+
 def test_packages_of_reads_ranges_and_extras() -> None:
     requirements = (
         "numpy<3,>=2.0",

@@ -12,6 +12,7 @@ from edgepress.doctor.backends import NUMPY, Backend
 from edgepress.doctor.diagnosis import trial_of, untried
 from edgepress.doctor.packages import Pip
 from edgepress.doctor.trial import Cause, Outcome, Verdict, printable, try_backends
+from edgepress.environments import GPU_TRT
 
 PATIENCE_S = 4.0
 PIP = Pip("pip", {"fake": "<2,>=1"})
@@ -202,7 +203,7 @@ def test_a_missing_extra_is_no_fault_but_a_missing_base_is() -> None:
 
 
 def test_untried_says_what_waits_for_a_gpu() -> None:
-    backend = Backend("Fake", None, ("fake",), ("fake",), "raise AssertionError", needs_gpu=True)
+    backend = Backend("Fake", "gpu-trt", ("fake",), ("fake",), "raise AssertionError", GPU_TRT)
     assert untried(backend, {}).finding == "no NVIDIA GPU that CUDA can use"
     found = untried(backend, {"fake": "1.0"})
     assert found.finding == "no NVIDIA GPU that CUDA can use (fake 1.0 is installed)"

@@ -88,6 +88,9 @@ def test_engine_says_what_its_file_cannot(digits_optimized: Path) -> None:
     assert subject.inspection is None
     assert "(inferred)" in " ".join(subject.notes)
     assert "an engine opens on its GPU only" in subject.notes[-1]
+    said = " ".join(subject.notes)
+    assert "Built with TensorRT-RTX (1." in said
+    assert "for compute capability 8.6; hardware compatibility: NONE; flags: none." in said
 
 
 def test_pairs_of_matches_by_name_and_else_by_order(digits_optimized: Path) -> None:

@@ -1,0 +1,1 @@
+"""CUDA's runtime API through cuda-python: each return code checked, nothing left behind."""
