@@ -5,12 +5,13 @@ calls. The rest of edgepress asks this table, never a version number. Sources: t
 NVIDIA/TensorRT, branches release/10.0 to 11.1, and TensorRT-RTX 1.7 itself.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
 from typing import Any
+
+from packaging.version import InvalidVersion, Version
 
 from edgepress.artifact import Runtime
 from edgepress.errors import InputError, MissingRuntimeError
@@ -185,15 +186,8 @@ def require(trt: Any, feature: Feature, remedy: str) -> None:
         return
     facts = facts_of(trt)
     since = facts.since.get(feature)
-<<<<<<< HEAD
     which = "no version of it has that" if since is None else f"{since[0]}.{since[1]} and later have that"
     raise InputError(f"{facts.title} ({trt.__version__}) cannot give {feature.value}: {which}. {remedy}")
-=======
-    title = f"{facts.title} ({trt.__version__})"
-    if since is None:
-        raise InputError(f"{title}: no version of it has {feature.value}. {remedy}")
-    raise InputError(f"{title}: only {since[0]}.{since[1]} and later have {feature.value}. {remedy}")
->>>>>>> runner
 
 
 def imported(flavour: Flavour) -> Any:
@@ -225,9 +219,11 @@ def imported(flavour: Flavour) -> Any:
 
 
 def _major_minor(trt: Any) -> Since:
-    """Read without `packaging`, which a device need not have."""
-    found = re.match(r"(\d+)\.(\d+)", str(getattr(trt, "__version__", "")))
-    return (int(found[1]), int(found[2])) if found else (-1, 0)
+    try:
+        version = Version(str(getattr(trt, "__version__", "")))
+    except InvalidVersion:
+        return (-1, 0)
+    return version.major, version.minor
 
 
 def _supported() -> str:
