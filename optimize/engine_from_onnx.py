@@ -235,8 +235,6 @@ def _built(build: _Build, plan_file: Path, wish: Interruption, progress: Progres
         attach(config, cache)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
-        if wish.is_wanted:
-            raise KeyboardInterrupt
         raise _unbuilt(build, log.messages)
     if cache is not None:
         keep(config, cache)

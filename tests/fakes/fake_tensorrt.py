@@ -308,16 +308,20 @@ def _told(monitor: Any, fake: Fake) -> bool:
         fake.during_build()
         return True
     monitor.phase_start("Building engine", None, 2)
-    goes_on = True
-    for outer in range(2):
-        monitor.phase_start("Timing graph nodes", "Building engine", 3)
-        for step in range(3):
-            fake.during_build()
-            goes_on = goes_on and monitor.step_complete("Timing graph nodes", step)
-        monitor.phase_finish("Timing graph nodes")
-        goes_on = goes_on and monitor.step_complete("Building engine", outer)
+    goes_on = all(_part_told(monitor, fake, part) for part in range(2))
     monitor.phase_finish("Building engine")
     return goes_on
+
+
+def _part_told(monitor: Any, fake: Fake, part: int) -> bool:
+    """One step of the build, in three; the first that is answered by False is the last."""
+    monitor.phase_start("Timing graph nodes", "Building engine", 3)
+    for step in range(3):
+        fake.during_build()
+        if not monitor.step_complete("Timing graph nodes", step):
+            return False
+    monitor.phase_finish("Timing graph nodes")
+    return bool(monitor.step_complete("Building engine", part))
 
 
 def _asked_for(network: Any, config: Any) -> Built:

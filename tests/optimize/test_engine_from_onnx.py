@@ -206,7 +206,10 @@ def test_rtx_tells_progress(make_onnx: MakeOnnx, tmp_path: Path) -> None:
 
 @needs_builder
 def test_rtx_ends_at_ctrl_c_and_leaves_nothing(make_onnx: MakeOnnx, tmp_path: Path) -> None:
+    told: list[int] = []
+
     def interrupt(task: str, done: int, total: int) -> None:
+        told.append(done)
         if task and done > total / 5:
             signal.raise_signal(signal.SIGINT)
 
@@ -220,6 +223,7 @@ def test_rtx_ends_at_ctrl_c_and_leaves_nothing(make_onnx: MakeOnnx, tmp_path: Pa
     finally:
         signal.signal(signal.SIGINT, former)
     assert not list(folder.iterdir())
+    assert max(told) < 50  # the builder was told, and did not go on
 
 
 @needs_builder
