@@ -89,7 +89,7 @@ doctor: setup ## what this machine can run, and what is missing for the rest
 
 test: $(VENV)/.installed ## run all tests (the full-size network included: about 25 minutes on two cores)
 	@EDGEPRESS_TEST_CACHE=$$(mktemp -d); export EDGEPRESS_TEST_CACHE; trap 'rm -rf "$$EDGEPRESS_TEST_CACHE"' EXIT; \
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(PYTEST_FLAGS); side_by_side=$$?; \
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(PYTEST_FLAGS); side_by_side=$$?; \
 	$(BIN)/python -m pytest --alone $(PYTEST_FLAGS); alone=$$?; \
 	test $$side_by_side -eq 0 -a \( $$alone -eq 0 -o $$alone -eq 5 \) # 5: none of the tests chosen runs alone
 

@@ -21,6 +21,7 @@ _CPU = "CPUExecutionProvider"
 _CUDA = "CUDAExecutionProvider"
 _GPU = "cuda"  # OrtDevice
 _TENSORRT = "TensorrtExecutionProvider"
+_ON_GPU = frozenset({_CUDA, _TENSORRT})
 _NO_TF32 = {"use_tf32": "0"}
 _TF32_OVERRIDE = "NVIDIA_TF32_OVERRIDE"  # read by TensorRT, cuBLAS and cuDNN when they are loaded
 _ONLY_FATAL = 4
@@ -103,8 +104,8 @@ class OnnxRuntimeRunner:
         self._bound: BoundSession | None = None
 
     @property
-    def _is_on_gpu(self) -> bool:
-        return self._providers[0][0] != _CPU
+    def _is_on_cpu(self) -> bool:
+        return self._providers[0][0] == _CPU
 
     def __enter__(self) -> "OnnxRuntimeRunner":
         """Load the file and optimize its graph.
@@ -137,7 +138,7 @@ class OnnxRuntimeRunner:
         self._names = [output.name for output in self._session.get_outputs()]
         self._head = [head_among(self._names) or self._names[0]]
         self._input = self._session.get_inputs()[0].name
-        if self._is_on_gpu:
+        if wanted in _ON_GPU:
             self._bound = BoundSession(onnxruntime, self._session, self._input, self._head[0], _GPU)
             self.evidence += ", I/O bound to the GPU, TF32 off"
         return self
@@ -154,7 +155,7 @@ class OnnxRuntimeRunner:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
             options.add_session_config_entry("session.disable_quant_qdq", "1")
         providers = self._providers
-        if self._is_on_gpu:
+        if not self._is_on_cpu:
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
             providers = [(name, {**more, **self._precisions_for(name)}) for name, more in providers]
         path = str(onnx_graph_of(self._path))

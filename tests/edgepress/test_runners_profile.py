@@ -280,4 +280,5 @@ def test_sum_of_the_nodes_is_near_the_time_of_the_runner(tmp_path: Path) -> None
 def test_only_runners_whose_times_are_those_of_the_nodes_have_a_profiler() -> None:
     having = {(kind.name, kind.device) for kind in runner_kinds() if kind.profiler is not None}
     on_cpu = {Runtime.TENSORFLOW.value, Runtime.ONNXRUNTIME.value, Runtime.LITERT.value, "openvino"}
-    assert having == {(name, Device.CPU) for name in on_cpu}
+    plans = {(runtime.value, Device.CUDA) for runtime in (Runtime.TENSORRT, Runtime.TENSORRT_RTX)}
+    assert having == {(name, Device.CPU) for name in on_cpu} | plans

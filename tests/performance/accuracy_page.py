@@ -34,6 +34,7 @@ from tests.performance.whole_process import Cost, cost_of
 PAGE = "accuracy.md"
 SAMPLES = 128
 _FP32 = "onnx-fp32"
+_STREAMED = CalibrationMethod.ENTROPY  # whose other implementations keep all pictures' values
 _FEW = 15  # photos for the tables that only compare settings
 _SOME = 50  # photos for FP16, which is slow in ONNX Runtime on a CPU
 _PACKAGES = ("onnxruntime", "ai-edge-litert", "litert-quantizer", "openvino", "tensorflow", "keras")
@@ -85,13 +86,13 @@ class Bench:
         arguments = ("--preprocess", "caffe", "--data", self.calibration, "--format", "onnx", "tflite")
         self._run("export", model, "--out", self.exported, *arguments)
 
-    def optimized(self, recipes: Sequence[str], *more: str) -> tuple[Manifest, Cost]:
+    def optimized(self, recipes: Sequence[str], *more: str, samples: int = SAMPLES) -> tuple[Manifest, Cost]:
         """A fresh copy of the exported folder with these recipes, and what they cost."""
         folder = self.scratch / "optimized"
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(self.exported, folder, copy_function=os.link)
         cost = self._run(
-            *("optimize", folder, "--data", self.calibration, "--samples", str(SAMPLES)),
+            *("optimize", folder, "--data", self.calibration, "--samples", str(samples)),
             *("--recipe", *recipes, *more),
         )
         return Manifest.load(folder), cost
@@ -132,7 +133,7 @@ class Bench:
 def page(bench: Bench) -> str:
     """Measure everything and give the page's text."""
     bench.export()
-    sections = (_head, _default, _methods, _improvements, _formats, _peers)
+    sections = (_head, _default, _methods, _memory, _improvements, _formats, _peers)
     return "\n".join(line for section in sections for line in (*section(bench), ""))
 
 
@@ -192,6 +193,17 @@ def _methods(bench: Bench) -> Iterator[str]:
     yield from _settings_head("`--calibration`")
     for method in CalibrationMethod:
         yield _settings_row(bench, method.value, "--calibration", method.value)
+
+
+def _memory(bench: Bench) -> Iterator[str]:
+    most = len(open_data(str(bench.calibration)).calibration)
+    yield f"## Memory over the number of pictures ({_OWN.name}, `--calibration {_STREAMED.value}`)"
+    yield ""
+    yield "| `--samples` | time, peak memory |"
+    yield "|---:|---:|"
+    for samples in (16, 64, min(256, most)):
+        _, cost = bench.optimized((_OWN.name,), "--calibration", _STREAMED.value, samples=samples)
+        yield f"| {samples} | {_cost(cost)} |"
 
 
 def _improvements(bench: Bench) -> Iterator[str]:

@@ -49,7 +49,8 @@ def _head() -> Iterator[str]:
         "Measured by `make performance`, which writes this page. A row is a command in a fresh process, from "
         "interpreter start to exit; what edgepress does includes the proof of each file by its runtime. Time "
         f"is the median of {_RUNS} runs, memory the largest resident set that the kernel counted in any; "
-        "the converters alone, and the last table, ran once."
+        "the converters alone, and the last table, ran once. What quantizing costs is measured with real "
+        "weights, beside [what it loses](accuracy.md)."
     )
     yield ""
     yield f"Machine: {cpu_model()}, {usable_cores()} cores, {memory:.0f} GiB. Versions: {versions}."
