@@ -1,6 +1,7 @@
 """JSON Schema (draft 2020-12) of a frozen dataclass, from the type hints that `edgepress.record` reads by."""
 
 import dataclasses
+import json
 import types
 from collections.abc import Mapping
 from enum import Enum
@@ -25,6 +26,18 @@ def json_schema(kind: type) -> dict[str, Any]:
     definitions: dict[str, Any] = {}
     root = _of(kind, definitions)
     return {"$schema": _DIALECT, "title": kind.__name__, **root, "$defs": dict(sorted(definitions.items()))}
+
+
+def published_schema(kind: type, what: str, version: int) -> str:
+    """The text of a file's schema, as docs/reference has it.
+
+    Args:
+        kind: Of the file's content, see `json_schema`.
+        what: The file is, e.g. "results".
+        version: Of its form.
+    """
+    schema = {**json_schema(kind), "title": f"edgepress {what}, schema version {version}"}
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
 def _of(hint: Any, definitions: dict[str, Any]) -> dict[str, Any]:

@@ -5,13 +5,13 @@ calls. The rest of edgepress asks this table, never a version number. Sources: t
 NVIDIA/TensorRT, branches release/10.0 to 11.1, and TensorRT-RTX 1.7 itself.
 """
 
+import importlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
 from typing import Any
-
-from packaging.version import InvalidVersion, Version
 
 from edgepress.artifact import Runtime
 from edgepress.errors import InputError, MissingRuntimeError
@@ -190,6 +190,34 @@ def require(trt: Any, feature: Feature, remedy: str) -> None:
     raise InputError(f"{facts.title} ({trt.__version__}) cannot give {feature.value}: {which}. {remedy}")
 
 
+def facts_for(runtime: Runtime) -> FlavourFacts:
+    """A row of the table whose plans a runtime runs; 10 and 11 have the same module and package."""
+    return next(facts for facts in FLAVOURS.values() if facts.runtime is runtime)
+
+
+def imported_for(runtime: Runtime) -> Any:
+    """The module that runs a runtime's plans, whatever its version.
+
+    Raises:
+        MissingRuntimeError: It is not installed.
+        InputError: It is installed and cannot be loaded.
+    """
+    facts = facts_for(runtime)
+    return _imported(facts, facts.module)
+
+
+def _imported(facts: FlavourFacts, title: str) -> Any:
+    try:
+        return importlib.import_module(facts.module)
+    except ModuleNotFoundError as error:
+        raise MissingRuntimeError(facts.distribution, facts.extra) from error
+    except ImportError as error:
+        raise InputError(
+            f"{title} is installed and cannot be loaded ({' '.join(str(error).split())}). Install "
+            f"{facts.distribution} again, with its libraries; `edgepress doctor` shows what is missing."
+        ) from error
+
+
 def imported(flavour: Flavour) -> Any:
     """The module of a flavour.
 
@@ -197,18 +225,8 @@ def imported(flavour: Flavour) -> Any:
         MissingRuntimeError: It is not installed.
         InputError: What is installed under its name is of another flavour, or cannot be loaded.
     """
-    import importlib
-
     facts = FLAVOURS[flavour]
-    try:
-        module = importlib.import_module(facts.module)
-    except ModuleNotFoundError as error:
-        raise MissingRuntimeError(facts.distribution, facts.extra) from error
-    except ImportError as error:
-        raise InputError(
-            f"{facts.title} is installed and cannot be loaded ({' '.join(str(error).split())}). Install "
-            f"{facts.distribution} again, with its libraries; `edgepress doctor` shows what is missing."
-        ) from error
+    module = _imported(facts, facts.title)
     found = flavour_of(module)
     if found is not flavour:
         raise InputError(
@@ -219,11 +237,9 @@ def imported(flavour: Flavour) -> Any:
 
 
 def _major_minor(trt: Any) -> Since:
-    try:
-        version = Version(str(getattr(trt, "__version__", "")))
-    except InvalidVersion:
-        return (-1, 0)
-    return version.major, version.minor
+    """Read without the package `packaging`: a device has only numpy. (-1, 0) for no version."""
+    found = re.match(r"(\d+)(?:\.(\d+))?", str(getattr(trt, "__version__", "")))
+    return (int(found[1]), int(found[2] or 0)) if found else (-1, 0)
 
 
 def _supported() -> str:

@@ -1,7 +1,6 @@
-"""What is seen and heard of a running TensorRT build: its log, its progress, and Ctrl-C."""
+"""What is seen of a running TensorRT build, and how it is ended: its progress, and Ctrl-C."""
 
 import contextlib
-import logging
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -10,8 +9,6 @@ from typing import Any
 
 from edgepress.progress import Progress
 
-_LOGGER = logging.getLogger(__name__)
-_TAIL = 3
 _PERCENT = 100
 
 
@@ -53,28 +50,6 @@ def interruptible() -> Iterator[Interruption]:
             signal.signal(number, handler)
         if wish.is_wanted:
             raise KeyboardInterrupt
-
-
-def kept_log(trt: ModuleType) -> Any:
-    """A TensorRT logger that keeps errors, in `messages`, instead of printing them."""
-
-    class Log(trt.ILogger):  # type: ignore[name-defined,misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self.messages: list[str] = []
-
-        def log(self, severity: Any, message: str) -> None:
-            _LOGGER.debug("%s: %s", severity, message)
-            if severity in {trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR}:
-                self.messages.append(message)
-
-    return Log()
-
-
-def tail(messages: list[str]) -> str:
-    """The last few messages of a log, on one line."""
-    last = [" ".join(message.split()) for message in messages[-_TAIL:]]
-    return "; ".join(last) or "no reason given"
 
 
 def monitor(trt: ModuleType, wish: Interruption, task: str, progress: Progress) -> Any:

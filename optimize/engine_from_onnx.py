@@ -23,6 +23,7 @@ from edgepress.progress import Progress, silent
 from edgepress.record import to_json
 from edgepress.target import ComputeCapability
 from edgepress.tensorrt_flavour import FLAVOURS, Flavour, facts_of, flavour_of, imported
+from edgepress.tensorrt_log import TensorRtLog, logger_of, on_one_line, tail
 from optimize.build_options import (
     PLAIN_BUILD,
     BuildOptions,
@@ -31,12 +32,11 @@ from optimize.build_options import (
     flags_of,
     require_possible,
 )
-from optimize.build_watch import Interruption, interruptible, kept_log, monitor, tail
+from optimize.build_watch import Interruption, interruptible, monitor
 from optimize.timing_cache import attach, cache_file, keep
 
 _LOGGER = logging.getLogger(__name__)
 _SHOWN_ERRORS = 5
-_OUT_OF_MEMORY = ("out of memory", "outofmemory", "insufficient memory", "cudaerrormemoryallocation")
 _OTHER_RECIPE = "Leave the engine recipes out for this model."
 
 Place = ComputeCapability | LocalGpu
@@ -216,15 +216,16 @@ def _possible_place(trt: ModuleType, place: Place) -> Place:
 
 def _built(build: _Build, plan_file: Path, wish: Interruption, progress: Progress) -> BatchRange:
     """Write the plan and give the batch that it takes."""
-    trt, options, log = build.trt, build.options, kept_log(build.trt)
-    builder = _builder(build, log)
+    trt, options, log = build.trt, build.options, TensorRtLog()
+    logger = logger_of(trt, log)
+    builder = _builder(build, logger, log)
     creation = facts_of(trt).creation_flags
     network = builder.create_network(
         sum(1 << int(getattr(trt.NetworkDefinitionCreationFlag, name)) for name in creation)
     )
-    parser = trt.OnnxParser(network, log)  # owns the weights: it must live until the plan is built
+    parser = trt.OnnxParser(network, logger)  # owns the weights: it must live until the plan is built
     if not parser.parse_from_file(str(build.source)):
-        raise _unparsed(build, parser, log.messages)
+        raise _unparsed(build, parser, log)
     batch = _batch(build, network)
     config = _config(build, builder)
     config.add_optimization_profile(_profile(builder, network, batch))
@@ -235,7 +236,7 @@ def _built(build: _Build, plan_file: Path, wish: Interruption, progress: Progres
         attach(config, cache)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
-        raise _unbuilt(build, log.messages)
+        raise _unbuilt(build, log)
     if cache is not None:
         keep(config, cache)
     plan_file.write_bytes(plan)
@@ -243,9 +244,9 @@ def _built(build: _Build, plan_file: Path, wish: Interruption, progress: Progres
     return batch
 
 
-def _builder(build: _Build, log: Any) -> Any:
+def _builder(build: _Build, logger: Any, log: TensorRtLog) -> Any:
     try:
-        return build.trt.Builder(log)
+        return build.trt.Builder(logger)
     except TypeError as error:  # pybind11's way to say that a constructor gave nothing
         raise MissingDeviceError(
             f"{build.title} finds no usable NVIDIA driver here: {tail(log.messages or [str(error)])}. "
@@ -253,36 +254,35 @@ def _builder(build: _Build, log: Any) -> Any:
         ) from error
 
 
-def _unparsed(build: _Build, parser: Any, messages: list[str]) -> ProofError:
+def _unparsed(build: _Build, parser: Any, log: TensorRtLog) -> ProofError:
     """The parser's errors, node by node."""
     errors = [_node_error(parser.get_error(index)) for index in range(parser.num_errors)]
     for error in errors:
         _LOGGER.info("%s: %s", build.source.name, error)
-    shown = "; ".join(errors[:_SHOWN_ERRORS]) or tail(messages)
+    shown = "; ".join(errors[:_SHOWN_ERRORS]) or log.tail()
     more = f"; and {len(errors) - _SHOWN_ERRORS} more" if len(errors) > _SHOWN_ERRORS else ""
     return ProofError(f"{build.title} cannot parse {build.source.name}: {shown}{more}. {_OTHER_RECIPE}")
 
 
 def _node_error(error: Any) -> str:
     """One error of the parser, with the node that it is about."""
-    text = " ".join(str(error.desc()).split()).rstrip(".")
+    text = on_one_line(str(error.desc())).rstrip(".")
     if error.node() < 0:
         return text
     name = f" {error.node_name()!r}" if error.node_name() else ""
     return f"node {error.node()} ({error.node_operator()}{name}): {text}"
 
 
-def _unbuilt(build: _Build, messages: list[str]) -> ProofError:
+def _unbuilt(build: _Build, log: TensorRtLog) -> ProofError:
     """Why the builder gave no plan."""
-    reason = tail(messages)
-    said = " ".join(messages).lower()
-    if any(words in said for words in _OUT_OF_MEMORY):
+    reason = log.tail()
+    if log.tells_full():
         return ProofError(
             f"{build.title} ran out of device memory while it built {build.source.name} for "
             f"{build.place_name}: {reason}. Stop what else uses the GPU, or limit the workspace."
         )
     limit = build.options.workspace_bytes
-    if limit is not None and "workspace" in said:
+    if limit is not None and "workspace" in " ".join(log.messages).lower():
         return ProofError(
             f"{build.title} cannot build {build.source.name} for {build.place_name} in a workspace of "
             f"{limit} bytes: {reason}. Allow more."

@@ -11,7 +11,7 @@ from typing import Any
 from edgepress.engine_card import EngineCard, require_whole
 from edgepress.errors import InputError, MissingDeviceError, ProofError
 from edgepress.files import sha256_of_file, size_bytes, write_bytes
-from optimize.build_watch import kept_log, tail
+from edgepress.tensorrt_log import TensorRtLog, logger_of, tail
 
 _STRIPPED = "STRIP_PLAN"
 _IDENTICAL = "REFIT_IDENTICAL"
@@ -40,20 +40,21 @@ def refitted(trt: ModuleType, card: EngineCard, plan: Path, source: Path, destin
     require_whole(card, plan)
     source_sha256 = sha256_of_file(source)
     _require_refittable(card, plan, source, source_sha256)
-    log = kept_log(trt)
+    log = TensorRtLog()
+    logger = logger_of(trt, log)
     try:
-        runtime = trt.Runtime(log)
+        runtime = trt.Runtime(logger)
     except TypeError as error:  # pybind11's way to say that a constructor gave nothing
         raise MissingDeviceError(
-            f"TensorRT {trt.__version__} finds no usable NVIDIA driver here: {tail(log.messages)}. "
+            f"TensorRT {trt.__version__} finds no usable NVIDIA driver here: {log.tail()}. "
             "`edgepress doctor` says what is there."
         ) from error
     engine = runtime.deserialize_cuda_engine(plan.read_bytes())
     if engine is None:
         raise ProofError(
-            f"TensorRT {trt.__version__} does not open {plan.name}: {tail(log.messages)}. Build it anew."
+            f"TensorRT {trt.__version__} does not open {plan.name}: {log.tail()}. Build it anew."
         )
-    _refit(trt, engine, source, log)
+    _refit(trt, engine, source, logger, log)
     write_bytes(destination, _with_weights(trt, engine))
     return replace(
         card,
@@ -77,9 +78,9 @@ def _require_refittable(card: EngineCard, plan: Path, source: Path, source_sha25
         )
 
 
-def _refit(trt: ModuleType, engine: Any, source: Path, log: Any) -> None:
-    refitter = trt.Refitter(engine, log)
-    parser = trt.OnnxParserRefitter(refitter, log)
+def _refit(trt: ModuleType, engine: Any, source: Path, logger: Any, log: TensorRtLog) -> None:
+    refitter = trt.Refitter(engine, logger)
+    parser = trt.OnnxParserRefitter(refitter, logger)
     if not parser.refit_from_file(str(source)) or not refitter.refit_cuda_engine():
         errors = [str(parser.get_error(index).desc()) for index in range(parser.num_errors)]
         raise ProofError(

@@ -104,6 +104,14 @@ class OnGpu(Protocol):
         """What it takes now."""
 
 
+@runtime_checkable
+class Inspectable(Protocol):
+    """A runner whose runtime tells what it made of the model that it has loaded."""
+
+    def inspector_report(self) -> str:
+        """The report of the runtime's own inspector, as JSON."""
+
+
 def head_among(names: Iterable[str]) -> str | None:
     """The name of the output that holds the scores of the classes; None if no name says so.
 

@@ -3,7 +3,6 @@
 The module is a parameter. Only what TensorRT 10.0 to 11.x and TensorRT-RTX have in common is used.
 """
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,10 @@ import numpy as np
 from edgepress.cuda.runtime import Cuda, GpuMemory
 from edgepress.errors import DeviceFaultError, InputError, MissingDeviceError
 from edgepress.runners.runner import head_among
+from edgepress.tensorrt_flavour import Feature, has
+from edgepress.tensorrt_log import TensorRtLog, logger_of
 
-logger = logging.getLogger(__name__)
-
-_TAIL = 3
 _MIB = 1 << 20
-_FULL = ("outofmemory", "out of memory", "cudamalloc")  # in what TensorRT logs, in lower case
 _DTYPES: dict[
     str, np.dtype[Any]
 ] = {  # trt.DataType by name; the wider ones of numpy's hold none of TensorRT's further types
@@ -69,9 +66,10 @@ class Plan:
             DeviceFaultError: The GPU has too little memory for it.
         """
         self.path = path
+        self._trt = trt
         self._cuda = cuda
-        self.log = PlanLog()
-        self._logger = _logger_of(trt, self.log)  # TensorRT keeps no reference to it
+        self.log = TensorRtLog()
+        self._logger = logger_of(trt, self.log)  # TensorRT keeps no reference to it
         self._runtime = self._made_runtime(trt)
         self.engine = self._runtime.deserialize_cuda_engine(content)
         self._require(self.engine, trt)
@@ -157,48 +155,14 @@ class Plan:
             output.name: tuple(self.context.get_tensor_shape(output.name)) for output in self.outputs
         }
 
-    def activation_bytes(self) -> int | None:
-        """Memory on the GPU for what lies between layers, as TensorRT tells; None where it does not."""
-        for name in ("device_memory_size_v2", "device_memory_size"):
-            if (found := getattr(self.engine, name, None)) is not None:
-                return int(found)
-        return None
+    def activation_bytes(self) -> int:
+        """Memory on the GPU for what lies between layers, as TensorRT tells."""
+        if has(self._trt, Feature.DEVICE_MEMORY_SIZE_V2):
+            return int(self.engine.device_memory_size_v2)
+        return int(self.engine.device_memory_size)
 
     def close(self) -> None:
         """Give context, engine and runtime back, in this order."""
         self.context = None
         self.engine = None
         self._runtime = None
-
-
-class PlanLog:
-    """Errors that TensorRT logged."""
-
-    def __init__(self) -> None:
-        self._messages: list[str] = []
-
-    def add(self, message: str) -> None:
-        """Keep a message, as one line."""
-        self._messages.append(" ".join(message.split()))
-
-    def tail(self) -> str:
-        """The last messages, in one line."""
-        return "; ".join(self._messages[-_TAIL:]) or "it gives no reason"
-
-    def tells_full(self) -> bool:
-        """Whether one of them says that memory is out."""
-        text = " ".join(self._messages).lower()
-        return any(word in text for word in _FULL)
-
-
-def _logger_of(trt: Any, log: PlanLog) -> Any:
-    class Logger(trt.ILogger):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-
-        def log(self, severity: Any, message: str) -> None:
-            logger.debug("%s: %s", severity, message)
-            if severity in {trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR}:
-                log.add(message)
-
-    return Logger()

@@ -1,6 +1,5 @@
 """Runs a plan with TensorRT 10 or 11, or with TensorRT-RTX, on a CUDA device."""
 
-import importlib
 import logging
 import re
 import statistics
@@ -17,7 +16,7 @@ from edgepress.artifact import Device, Format, Runtime
 from edgepress.cuda.resources import Stream, stream
 from edgepress.cuda.runtime import Cuda, cuda_module
 from edgepress.engine_card import EnginePlace, read_card, require_runs_here
-from edgepress.errors import InputError, MissingRuntimeError
+from edgepress.errors import InputError
 from edgepress.inspection.inspection_engine import EngineLayer, engine_report, report_text
 from edgepress.local_gpu import LocalGpu, system_name
 from edgepress.runners.runner import (
@@ -30,7 +29,7 @@ from edgepress.runners.runner import (
 )
 from edgepress.runners.tensorrt_binding import Binding, Launch, bound, four_stamps
 from edgepress.runners.tensorrt_plan import Plan
-from edgepress.tensorrt_flavour import FLAVOURS, FlavourFacts, facts_of, flavour_of
+from edgepress.tensorrt_flavour import facts_for, facts_of, flavour_of, imported_for
 
 logger = logging.getLogger(__name__)
 
@@ -51,25 +50,7 @@ def modules_of(runtime: Runtime) -> Modules:
         MissingRuntimeError: One of them is not installed.
         InputError: TensorRT is installed and cannot be loaded.
     """
-    return lambda: (_tensorrt_for(runtime), cuda_module())
-
-
-def _facts_for(runtime: Runtime) -> FlavourFacts:
-    """Of any flavour that runs plans of a runtime: they share a package."""
-    return next(facts for facts in FLAVOURS.values() if facts.runtime is runtime)
-
-
-def _tensorrt_for(runtime: Runtime) -> Any:
-    facts = _facts_for(runtime)
-    try:
-        return importlib.import_module(facts.module)
-    except ModuleNotFoundError as error:
-        raise MissingRuntimeError(facts.distribution, facts.extra) from error
-    except ImportError as error:
-        raise InputError(
-            f"{facts.module} is installed and cannot be loaded ({' '.join(str(error).split())}). "
-            f"Install {facts.distribution} again, with its libraries: edgepress doctor says what lacks."
-        ) from error
+    return lambda: (imported_for(runtime), cuda_module())
 
 
 def on_tensorrt(path: Path, threads: int) -> "TensorRtRunner":
@@ -264,11 +245,14 @@ class TensorRtRunner:
             for name, times in found.items()
         )
 
+    def inspector_report(self) -> str:
+        """What TensorRT's inspector says of the engine (see `Inspectable`)."""
+        return report_text(self._trt, self._plan.engine, self._plan.context)
+
     def _layers(self) -> Mapping[str, EngineLayer]:
         """What the inspector says of each layer, by its name; nothing where its report cannot be read."""
         try:
-            text = report_text(self._trt, self._plan.engine, self._plan.context)
-            return {layer.name: layer for layer in engine_report(text, ()).layers}
+            return {layer.name: layer for layer in engine_report(self.inspector_report(), ()).layers}
         except InputError as error:
             logger.info("%s: %s", self._path, error)
             return {}
@@ -291,7 +275,7 @@ def _operator_in(name: str) -> str:
 
 
 def _kind(runtime: Runtime, title: str, opener: OpenRunner, profiler: Profiler, rank: int) -> RunnerKind:
-    facts = _facts_for(runtime)
+    facts = facts_for(runtime)
     return RunnerKind(
         name=runtime.value,
         device=Device.CUDA,

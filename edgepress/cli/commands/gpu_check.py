@@ -53,8 +53,11 @@ def _run(arguments: argparse.Namespace, progress: Progress) -> Outcome:
     from edgepress.cli.gpu_check.report import REPORT
     from edgepress.files import make_folder
     from edgepress.lock import exclusive
+    from edgepress.manifest import Manifest
 
     out, cache = arguments.out, cache_folder(os.environ)
+    if arguments.model is not None:
+        Manifest.load(arguments.model)  # before a folder is made for its report
     make_folder(out)
     with exclusive(out):
         folder = prepared_folder(out, arguments.model, arguments.data, cache, progress)

@@ -92,6 +92,7 @@ class Ran:
         before: Clocks, power and slowdowns as the timing began.
         after: Likewise, as it ended.
         layers: By TensorRT's own profiler, in a pass of its own before.
+        inspector: What its inspector says of the engine, as JSON; None where the runner has none.
     """
 
     evidence: str
@@ -105,3 +106,4 @@ class Ran:
     before: GpuMoment
     after: GpuMoment
     layers: tuple[LayerTime, ...]
+    inspector: str | None

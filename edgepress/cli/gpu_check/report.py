@@ -1,5 +1,6 @@
 """gpu-check.json: what one machine with (or without) a GPU gave, to be sent home."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -117,6 +118,24 @@ class Times:
 
 
 @dataclass(frozen=True)
+class EngineContent:
+    """What TensorRT made of a network, as its inspector tells.
+
+    Attributes:
+        mac_shares: Share in [0, 1] of the multiply-accumulates in fp32, fp16 and int8; null while the
+            precision of some layer is not told.
+        untold: Layers of the network whose precision is not told.
+        fused: Layers of the engine that are several of the network.
+        reformats: Layers of the engine that only change how a tensor lies in memory, or its type.
+    """
+
+    mac_shares: Mapping[str, float] | None
+    untold: tuple[str, ...]
+    fused: int
+    reformats: int
+
+
+@dataclass(frozen=True)
 class Execution:
     """An engine that ran.
 
@@ -134,6 +153,7 @@ class Execution:
         after: Likewise, as it ended.
         layers: Of the engine, timed by TensorRT's profiler in a pass of its own, with the precision that its
             inspector tells.
+        content: What the inspector tells of the whole engine; null where its report cannot be read.
         from_fp32: Of its logits from those of FP32 on the CPU; null where they cannot be compared.
         from_emulation: Of its logits from those of the same ONNX file on the CPU; null for FP32's own file.
     """
@@ -150,6 +170,7 @@ class Execution:
     before: GpuMoment
     after: GpuMoment
     layers: tuple[LayerTime, ...]
+    content: EngineContent | None
     from_fp32: Distance | None
     from_emulation: Distance | None
 

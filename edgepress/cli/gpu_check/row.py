@@ -1,5 +1,6 @@
 """One variant: built and run on the GPU that is here, or else checked as far as that goes without one."""
 
+import logging
 import statistics
 import sys
 from collections.abc import Callable
@@ -12,11 +13,12 @@ import numpy as np
 
 from benchmark.protocol import Failure, FailureKind
 from benchmark.worker_process import WorkerError
-from edgepress.artifact import Runtime
+from edgepress.artifact import Precision, Runtime
 from edgepress.cli.gpu_check.network import Network, Source
 from edgepress.cli.gpu_check.questions import Build, Ran, Run
 from edgepress.cli.gpu_check.report import (
     AheadOfTime,
+    EngineContent,
     Execution,
     Instead,
     Status,
@@ -25,13 +27,19 @@ from edgepress.cli.gpu_check.report import (
 )
 from edgepress.cli.gpu_check.variants import Tolerance, Variant
 from edgepress.engine_card import EngineCard, unlink_with_card
+from edgepress.errors import InputError
+from edgepress.inspection.inspection_engine import engine_report, inspected_card
+from edgepress.inspection.inspection_onnx import inspect_onnx
 from edgepress.metrics import Logits
 from edgepress.parity.distance import Distance, distance, least_db, unexplained_flips
 from edgepress.target import ComputeCapability
 
+logger = logging.getLogger(__name__)
+
 Reply = TypeVar("Reply")
 
 AHEAD_OF_TIME = (ComputeCapability.SM86, ComputeCapability.SM89, ComputeCapability.SM120)
+_INSPECTED = (Precision.FP32, Precision.FP16, Precision.INT8)
 _BUILD_PATIENCE_S = 3600.0  # TensorRT tries kernels: full VGG16 on a small Jetson takes many minutes
 _RUN_PATIENCE_S = 900.0
 _WARM_UP_NS, _DURATION_NS, _COUNT = 500_000_000, 2_000_000_000, 50
@@ -168,6 +176,7 @@ def _judged(
     findings = findings_of(reference, logits, variant.tolerance)
     emulated = source.cpu.logits if variant.recipe is not None else None
     compute = _times(ran.compute_ns)
+    engine, content = inspected(row.engine, source.path, ran.inspector)
     execution = Execution(
         evidence=ran.evidence,
         load_ns=ran.load_ns,
@@ -181,11 +190,35 @@ def _judged(
         before=ran.before,
         after=ran.after,
         layers=ran.layers,
+        content=content,
         from_fp32=_distance(reference, logits),
         from_emulation=_distance(emulated, logits),
     )
     status = Status.FAILED if findings else Status.PASSED
-    return replace(row, status=status, reason=None, findings=findings, execution=execution)
+    return replace(row, status=status, reason=None, findings=findings, engine=engine, execution=execution)
+
+
+def inspected(
+    card: EngineCard | None, source: Path, inspector: str | None
+) -> tuple[EngineCard | None, EngineContent | None]:
+    """What an inspector's report says of an engine, and the card, whose proof it is if it tells everything.
+
+    Args:
+        card: Of the engine.
+        source: ONNX file that it was built from.
+        inspector: The report; None where there is none.
+    """
+    if card is None or inspector is None:
+        return card, None
+    try:
+        report = engine_report(inspector, inspect_onnx(source).layers)
+    except InputError as error:
+        logger.warning("%s: %s", source.name, error)
+        return card, None
+    shares = {precision.value: report.mac_share(precision) for precision in _INSPECTED}
+    told = {name: share for name, share in shares.items() if share is not None}
+    content = EngineContent(told or None, report.unknown, len(report.fused), report.reformats)
+    return (inspected_card(card, report) if told else card), content
 
 
 def _times(samples_ns: tuple[int, ...]) -> Times:

@@ -5,7 +5,6 @@ Python has JetPack's TensorRT.
 """
 
 import importlib
-import importlib.util
 import json
 import os
 import platform
@@ -27,7 +26,8 @@ from edgepress.engine_card import EngineCard, write_card
 from edgepress.errors import EdgepressError, MissingDeviceError, MissingRuntimeError
 from edgepress.local_gpu import local_gpu
 from edgepress.record import from_json, to_json
-from edgepress.runners.runner import OnGpu, OpenRunner, Profiler, runner_kind
+from edgepress.runners.runner import Inspectable, OnGpu, OpenRunner, Profiler, runner_kind
+from edgepress.tensorrt_flavour import imported_for
 from optimize.build_options import BuildOptions
 from optimize.engine_from_onnx import engine_from_onnx
 
@@ -49,11 +49,7 @@ def build_engine(request: Build) -> EngineCard:
         InputError: It does not build for that GPU.
         ProofError: It refused the graph.
     """
-    package = "tensorrt_rtx" if request.runner == Runtime.TENSORRT_RTX.value else "tensorrt"
-    try:
-        trt = importlib.import_module(package)
-    except ImportError as error:
-        raise MissingRuntimeError(request.runner, "gpu-trt") from error
+    trt = imported_for(Runtime(request.runner))
     place = local_gpu() if request.capability is None else request.capability
     source, plan = Path(request.source), Path(request.plan)
     made = engine_from_onnx(trt, source, plan, place, BuildOptions(request.tf32))
@@ -135,6 +131,7 @@ class Worker:
                 before,
                 after,
                 layers,
+                runner.inspector_report() if isinstance(runner, Inspectable) else None,
             )
 
 

@@ -20,6 +20,7 @@ from onnx import TensorProto, helper
 
 from benchmark.protocol import Failure, request_to_json
 from benchmark.worker_process import WorkerError, WorkerProcess
+from edgepress.artifact import Proof
 from edgepress.cli.commands.gpu_check import lines_of, outcome_of
 from edgepress.cli.gpu_check import worker
 from edgepress.cli.gpu_check.check import Check, checked, started
@@ -29,6 +30,7 @@ from edgepress.cli.gpu_check.network import Network, Source
 from edgepress.cli.gpu_check.privacy import anonymous
 from edgepress.cli.gpu_check.questions import Around, Build, LookAround, Ran, Run
 from edgepress.cli.gpu_check.report import REPORT, GpuCheck, MachineFacts, NetworkFacts, Status
+from edgepress.cli.gpu_check.row import inspected
 from edgepress.cli.gpu_check.variants import VARIANTS
 from edgepress.cli.gpu_check.worker import Worker
 from edgepress.doctor.fact import Unknown
@@ -36,6 +38,7 @@ from edgepress.doctor.gpu_moment import UNTOLD
 from edgepress.doctor.hardware import this_hardware
 from edgepress.doctor.nvidia_driver import Driver, Gpu
 from edgepress.engine_card import BatchRange, EngineCard, HardwareCompatibility, read_card, write_card
+from edgepress.inspection.inspection_onnx import inspect_onnx
 from edgepress.interface import PLAIN, Activation
 from edgepress.local_gpu import LocalGpu
 from edgepress.machine import cuda_device_absence
@@ -211,6 +214,10 @@ def test_every_variant_is_built_run_judged_and_timed(
         assert found.evidence.startswith("TensorRT 10 (10.3.0), ")
         assert found.compute.median_ns == KERNEL_NS
         assert tuple(layer.name for layer in found.layers) == LAYERS
+        assert found.content is not None, "the fake's inspector names other layers than the network has"
+        assert (found.content.mac_shares, found.content.fused, found.content.reformats) == (None, 1, 1)
+        assert found.content.untold
+        assert row.engine.proof is Proof.INFERRED
         assert len(found.compute.samples_ns) == len(found.end_to_end.samples_ns) >= 50
         assert found.speedup == (None if variant.name == "fp32" else 1.0)
         assert found.from_fp32 is not None
@@ -223,6 +230,27 @@ def test_every_variant_is_built_run_judged_and_timed(
     assert outcome.exit_code == 0
     assert outcome.lines[1].split()[:4] == ["fp32", "passed", "0.050", "ms"]
     assert outcome.lines[-3] == "tiny, tensorrt 10.3.0: 6 passed, 0 failed, 0 not run"
+
+
+def test_an_inspector_that_tells_every_layer_proves_the_engine(
+    network: Network, machine: MachineFacts, tmp_path: Path
+) -> None:
+    report = checked(Check(tmp_path, network, machine), Desk())
+    card, source = report.variants[0].engine, network.sources["onnx-fp32"].path
+    layers = inspect_onnx(source).layers
+    operand = {"Format/Datatype": "Row major linear Int8"}
+    entries = [{"Name": layer.name, "LayerType": "kgen", "Inputs": [operand]} for layer in layers]
+    entries[-1]["Inputs"] = [{"Format/Datatype": "Row major linear FP16 format"}]
+
+    proven, content = inspected(card, source, json.dumps({"Layers": entries, "I/O Tensors": []}))
+    assert proven is not None
+    assert content is not None
+    assert content.mac_shares is not None
+    whole, last = sum(layer.macs for layer in layers), layers[-1].macs
+    assert content.mac_shares == pytest.approx({"fp32": 0, "fp16": last / whole, "int8": 1 - last / whole})
+    assert (proven.proof, content.untold) == (Proof.INSPECTED, ())
+
+    assert inspected(card, source, "") == inspected(card, source, None) == (card, None)
 
 
 def test_a_variant_outside_of_its_tolerance_is_a_failure(
@@ -429,7 +457,7 @@ def test_a_folder_without_onnx_is_refused(cli: Cli, tmp_path: Path) -> None:
     done = cli("gpu-check", "--model", tmp_path / "gone", "--out", tmp_path / "out")
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
-    assert not (tmp_path / "out" / REPORT).exists()
+    assert not (tmp_path / "out").exists()
 
 
 @without_gpu
