@@ -1,8 +1,8 @@
 """Protobuf's text format, as much of it as a configuration file needs: written, and read back.
 
-Source: the text format's specification, https://protobuf.dev/reference/protobuf/textformat-spec/. Left out are
-floating-point numbers, extensions, `Any`, and strings in several pieces: nothing here writes them, and what
-is not understood is refused.
+Source: the text format's specification, https://protobuf.dev/reference/protobuf/textformat-spec/.
+Floating-point numbers, extensions, `Any`, and strings in several pieces are left out: nothing here writes
+them, and what is not understood is refused.
 """
 
 import re
@@ -124,7 +124,8 @@ def _tokens(text: str) -> "Iterator[tuple[str, str, int]]":
     while place < len(text):
         match = _TOKEN.match(text, place)
         if match is None:
-            raise _wrong("a name, a number, a string or a bracket", text[place:].split("\n")[0][:20], line)
+            rest = text[place : place + 20].partition("\n")[0]
+            raise _wrong("a name, a number, a string or a bracket", rest, line)
         if match.lastgroup != "gap":
             yield str(match.lastgroup), match.group(), line
         line += match.group().count("\n")

@@ -41,9 +41,10 @@ def repository_files(
     for version in model.serving.versions:
         files.update(_model_files(artifact, f"{folder}/{version}/{model.file}", model))
     if (labels is None) != (model.label_file is None):
+        found = "none" if labels is None else len(labels)
         raise InputError(
-            f"{model.name}: wanted labels exactly where the model names a file of them, got "
-            f"{'none' if labels is None else len(labels)} for {model.label_file or 'no file'}. Give both, or none."
+            f"{model.name}: wanted labels exactly where the model names a file of them, got {found} for "
+            f"{model.label_file or 'no file'}. Give both, or none."
         )
     if labels is not None and model.label_file is not None:
         files[f"{folder}/{model.label_file}"] = _labels_text(labels, model)
