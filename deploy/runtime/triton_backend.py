@@ -54,8 +54,8 @@ def open_session(manifest: Any, folder: Path, threads: int = 0) -> "Session":
     """
     if threads:
         raise Refusal(
-            f"The server's config.pbtxt says how many threads there are, got {threads}. Leave them out here, or "
-            "set intra_op_thread_count there."
+            f"The server's config.pbtxt says how many threads there are, got {threads}. Leave them out here, "
+            "or set intra_op_thread_count there."
         )
     wanted = _Wanted(manifest, folder)
     server = _Server(os.environ.get(URL_VARIABLE) or DEFAULT_URL, wanted.start)
@@ -194,8 +194,8 @@ def _require_triton(server: "_Server") -> str:
     missing = [name for name in _EXTENSIONS if not isinstance(extensions, list) or name not in extensions]
     if missing:
         raise Refusal(
-            f"{server.url} is {about.get('name')!r} without the extension {' and '.join(missing)}, and Triton "
-            f"Inference Server is wanted. Name one with {URL_VARIABLE}."
+            f"{server.url} is {about.get('name')!r} without the extension {' and '.join(missing)}, wanted "
+            f"Triton Inference Server. Name one with {URL_VARIABLE}."
         )
     return f"{str(about.get('name')).capitalize()} {about.get('version')}"
 
@@ -206,8 +206,8 @@ def _require_ready(server: "_Server", wanted: _Wanted) -> None:
         return
     if server.ask(f"{wanted.path}/ready").status != 200:
         raise CouldNotRun(
-            f"{server.url} is not ready, and nor is its model {wanted.name} version {wanted.version}. Wait, or "
-            "read the server's log."
+            f"{server.url} is not ready, and nor is its model {wanted.name} version {wanted.version}. Wait, "
+            "or read the server's log."
         )
 
 
@@ -275,12 +275,12 @@ def _scores_of(answer: "_Answer", wanted: _Wanted, shape: "tuple[int, int]") -> 
         size = output["parameters"]["binary_data_size"]
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise Refusal(f"The server's answer cannot be read ({error!r}). Read the server's log.") from error
-    right = wanted.output["name"], "FP32", shape
+    right, whole = (wanted.output["name"], "FP32", shape), 4 * shape[0] * shape[1]
     data = answer.body[length:]
-    if found != right or size != 4 * shape[0] * shape[1] or len(data) != size:
+    if found != right or size != whole or len(data) != whole:
         raise Refusal(
-            f"The server's answer is not whole: wanted {right} in {4 * shape[0] * shape[1]} bytes, got {found} "
-            f"in {len(data)}. Read the server's log."
+            f"The server's answer is not what was asked for: wanted {right} in {whole} bytes, got {found} in "
+            f"{len(data)}. Read the server's log."
         )
     return data
 
