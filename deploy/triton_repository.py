@@ -106,7 +106,8 @@ def readme_lines(model: TritonModel) -> str:
     tritonserver --model-repository={REPOSITORY}
 
 EDGEPRESS_TRITON_URL names a server elsewhere. `TRITON_IMAGE=… sh serve.sh` takes another image than
-{IMAGE}; config.pbtxt says how many instances run where, and how requests are put together.
+{IMAGE}. `config.pbtxt` says how many instances run where, and
+how requests are put together.
 """
 
 

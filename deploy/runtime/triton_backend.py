@@ -145,10 +145,11 @@ class _Wanted:
         try:
             self.name, self.version = str(manifest["triton"]["model"]), int(manifest["triton"]["version"])
             self.sha256 = manifest["triton"].get("sha256")
-            self.input = manifest["model"]["inputs"][0]
-            self.inputs = _expected(manifest["model"]["inputs"])
-            self.output = manifest["model"]["outputs"][0]
-            self.outputs = _expected(manifest["model"]["outputs"])
+            inputs, outputs = manifest["model"]["inputs"], manifest["model"]["outputs"]
+            self.input, self.output = inputs[0], outputs[0]
+            is_batched = all(tensor["shape"][:1] == [None] for tensor in [*inputs, *outputs])
+            self.inputs = _expected(inputs, is_batched=is_batched)
+            self.outputs = _expected(outputs, is_batched=is_batched)
             self.classes = int(self.output["shape"][-1])
             self.backend = _PLATFORMS[Path(manifest["model"]["file"]).suffix]
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
@@ -175,16 +176,15 @@ class _Wanted:
             )
 
 
-def _expected(tensors: Any) -> "list[tuple[str, str, list[int]]]":
+def _expected(tensors: Any, *, is_batched: bool) -> "list[tuple[str, str, list[int]]]":
     """(name, datatype, shape) of each, as the server calls them."""
-    return sorted(
-        (
-            str(tensor["name"]),
-            _DATATYPES[tensor["dtype"]],
-            [-1 if size is None else int(size) for size in tensor["shape"]],
-        )
-        for tensor in tensors
-    )
+    found = []
+    for tensor in tensors:
+        shape = [-1 if size is None else int(size) for size in tensor["shape"]]
+        if is_batched and len(shape) == 1:
+            shape.append(1)  # Triton wants a dimension beside the batch
+        found.append((str(tensor["name"]), _DATATYPES[tensor["dtype"]], shape))
+    return sorted(found)
 
 
 def _require_triton(server: "_Server") -> str:
