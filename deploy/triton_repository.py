@@ -3,11 +3,10 @@
 Source of the layout: Triton's guide, "Model Repository".
 """
 
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from deploy.triton_config import Backend, InstanceKind, TritonModel, config_text
+from deploy.triton_config import MODEL_SHA256, Backend, InstanceKind, TritonModel, config_text
 from edgepress.errors import InputError
 
 REPOSITORY = "model_repository"
@@ -20,7 +19,7 @@ IMAGE = "nvcr.io/nvidia/tritonserver:26.06-py3"
 
 def repository_files(
     artifact: Path, model: TritonModel, labels: Sequence[str] | None = None
-) -> Mapping[str, str | Path]:
+) -> Mapping[str, bytes | Path]:
     """Everything that Triton needs to serve one model, and `serve.sh`, which starts it.
 
     Args:
@@ -30,14 +29,17 @@ def repository_files(
         labels: Names of the classes in their order; needed exactly where `model.label_file` is set.
 
     Returns:
-        Path relative to the bundle, with forward slashes → the text of the file, or the file to copy; sorted.
+        Path relative to the bundle, with forward slashes → its content, or the file to copy; sorted.
 
     Raises:
         InputError: There is no such artifact, or the labels do not fit the model.
         ProofError: What was written is not by Triton's schema.
     """
     folder = f"{REPOSITORY}/{model.name}"
-    files: dict[str, str | Path] = {SERVE: serve_script(model), f"{folder}/{CONFIG}": config_text(model)}
+    files: dict[str, bytes | Path] = {
+        SERVE: serve_script(model).encode(),
+        f"{folder}/{CONFIG}": config_text(model).encode(),
+    }
     for version in model.serving.versions:
         files.update(_model_files(artifact, f"{folder}/{version}/{model.file}", model))
     if (labels is None) != (model.label_file is None):
@@ -47,7 +49,7 @@ def repository_files(
             f"{model.label_file or 'no file'}. Give both, or none."
         )
     if labels is not None and model.label_file is not None:
-        files[f"{folder}/{model.label_file}"] = _labels_text(labels, model)
+        files[f"{folder}/{model.label_file}"] = _labels_text(labels, model).encode()
     return dict(sorted(files.items()))
 
 
@@ -87,8 +89,10 @@ def server_command(model: TritonModel) -> str:
 def serve_script(model: TritonModel) -> str:
     """A shell script that starts the server, reachable from this machine alone."""
     return f"""#!/bin/sh
-# Serves the model {model.name} with Triton Inference Server, at http://localhost:8000 of this machine.
-# TRITON_IMAGE names another image of Triton's. A TensorRT plan needs the one with the TensorRT that built it.
+# Serves the model {model.name} with Triton Inference Server at http://localhost:8000, for this machine alone. Needs docker.
+# TRITON_IMAGE names another image of Triton's. A TensorRT plan needs one with the TensorRT that built it.
+# Any other Triton does as well: give it --model-repository={REPOSITORY}, and set EDGEPRESS_TRITON_URL for
+# verify.py and infer.py to its address. {CONFIG} says how many instances run where, and how requests are put together.
 set -eu
 cd "$(dirname "$0")"
 IMAGE=${{TRITON_IMAGE:-{IMAGE}}}
@@ -96,30 +100,20 @@ exec {server_command(model)}
 """
 
 
-def readme_lines(model: TritonModel) -> str:
-    """What README.md says of the server."""
-    return f"""    sh serve.sh                       # Triton with the model {model.name}; needs docker
-    python verify.py                  # asks the server at http://localhost:8000
-
-`{REPOSITORY}/` is what Triton wants, any other way of starting it included:
-
-    tritonserver --model-repository={REPOSITORY}
-
-EDGEPRESS_TRITON_URL names a server elsewhere. `TRITON_IMAGE=… sh serve.sh` takes another image than
-{IMAGE}. `config.pbtxt` says how many instances run where, and
-how requests are put together.
-"""
+def server_steps(model: TritonModel) -> tuple[str, ...]:
+    """What a person does before `verify.py`, a line each, for README.md."""
+    return (f"sh {SERVE}                       # in another terminal: Triton with the model {model.name}",)
 
 
-def write_repository(folder: Path, files: Mapping[str, str | Path]) -> None:
-    """Write what `repository_files` gives into a folder that is there.
+def manifest_entry(model: TritonModel) -> Mapping[str, str | int]:
+    """What the bundle's manifest says under "triton": by this its backend.py finds the model, and knows it."""
+    return {
+        "model": model.name,
+        "version": max(model.serving.versions),
+        "sha256": model.parameters[MODEL_SHA256],
+    }
 
-    Texts are written as UTF-8 with line feeds, files are copied.
-    """
-    for name, content in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(content, Path):
-            shutil.copyfile(content, path)
-        else:
-            path.write_text(content, encoding="utf-8", newline="\n")
+
+def model_path(model: TritonModel) -> str:
+    """Where the model file of the newest version lies in the bundle; a folder, where the artifact is one."""
+    return f"{REPOSITORY}/{model.name}/{max(model.serving.versions)}/{model.file}"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from bundle import CouldNotRun, Refusal
+from bundle import INSTALL, UNPACK, CouldNotRun, Refusal
 
 URL_VARIABLE = "EDGEPRESS_TRITON_URL"
 DEFAULT_URL = "http://localhost:8000"
@@ -35,8 +35,8 @@ def versions() -> "dict[str, str]":
     try:
         import numpy as np
     except ImportError as error:
-        raise Refusal(f"numpy cannot be imported ({error}). Run: pip install -r requirements.txt") from error
-    return {"numpy": np.__version__}
+        raise CouldNotRun(f"{error}. {INSTALL}") from error
+    return {"numpy": str(np.__version__)}
 
 
 def open_session(manifest: Any, folder: Path, threads: int = 0) -> "Session":
@@ -154,7 +154,7 @@ class _Wanted:
             self.backend = _PLATFORMS[Path(manifest["model"]["file"]).suffix]
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
             raise Refusal(
-                f"manifest.json says too little of the server's model ({error!r}). Unpack the bundle again."
+                f"manifest.json says too little of the server's model ({error!r}). {UNPACK}"
             ) from error
         self.path = f"/v2/models/{quote(self.name, safe='')}/versions/{self.version}"
         place = shlex.quote(f"{folder / 'model_repository'}:/models:ro")
@@ -334,7 +334,7 @@ class _Server:
         self._prefix = parts.path.rstrip("/")
         self._start = start
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        self._connection = kind(host, port, timeout=CONNECT_PATIENCE_S)
+        self._connection: http.client.HTTPConnection = kind(host, port, timeout=CONNECT_PATIENCE_S)
 
     def ask(
         self,

@@ -58,7 +58,7 @@ model_warmup {
 def fields_of(message: Message, *names: str) -> list[Any]:
     """The values of a field, below other fields."""
     name, *rest = names
-    found = [value for each, value in message.fields if each == name]
+    found: list[Any] = [value for each, value in message.fields if each == name]
     return [one for value in found for one in fields_of(value, *rest)] if rest else found
 
 

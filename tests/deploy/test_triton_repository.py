@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 
 from deploy.triton_config import InstanceGroup, InstanceKind, Serving, config_text, triton_model_of
-from deploy.triton_repository import IMAGE, readme_lines, repository_files, serve_script, write_repository
+from deploy.triton_repository import (
+    IMAGE,
+    manifest_entry,
+    model_path,
+    repository_files,
+    serve_script,
+    server_steps,
+)
 from edgepress.errors import InputError
 from tests.deploy.triton_variants import artifact, plan, variants
 
@@ -21,30 +28,31 @@ def model_file(tmp_path: Path) -> Path:
     return path
 
 
-def test_files_lie_where_triton_looks(model_file: Path, tmp_path: Path) -> None:
+def test_files_lie_where_triton_looks(model_file: Path) -> None:
     model = variants()["labels"]
     files = repository_files(model_file, model, ("cat", "dog", "crème\tbrûlée"))
     assert dict(files) == {
         "model_repository/small/1/model.onnx": model_file,
-        "model_repository/small/config.pbtxt": config_text(model),
-        "model_repository/small/labels.txt": "cat\ndog\ncrème\tbrûlée\n",
-        "serve.sh": serve_script(model),
+        "model_repository/small/config.pbtxt": config_text(model).encode(),
+        "model_repository/small/labels.txt": "cat\ndog\ncrème\tbrûlée\n".encode(),
+        "serve.sh": serve_script(model).encode(),
     }
     assert list(files) == sorted(files)
-    write_repository(tmp_path, files)
-    for name, content in files.items():
-        expected = content.read_bytes() if isinstance(content, Path) else content.encode()
-        assert (tmp_path / name).read_bytes() == expected
+    assert model_path(model) == "model_repository/small/1/model.onnx"
+    assert manifest_entry(model) == {"model": "small", "version": 1, "sha256": artifact().sha256}
 
 
 def test_without_labels_and_with_several_versions(model_file: Path) -> None:
-    files = repository_files(model_file, variants()["several versions"])
+    model = variants()["several versions"]
+    files = repository_files(model_file, model)
     assert list(files) == [
         "model_repository/small/1/model.onnx",
         "model_repository/small/3/model.onnx",
         "model_repository/small/config.pbtxt",
         "serve.sh",
     ]
+    assert model_path(model) == "model_repository/small/3/model.onnx"
+    assert manifest_entry(model)["version"] == 3, "the newest"
 
 
 def test_model_in_several_files_is_a_folder_of_that_name(tmp_path: Path) -> None:
@@ -55,10 +63,6 @@ def test_model_in_several_files_is_a_folder_of_that_name(tmp_path: Path) -> None
     files = repository_files(folder, variants()["plain"])
     assert files["model_repository/small/1/model.onnx/model.onnx"] == folder / "model.onnx"
     assert files["model_repository/small/1/model.onnx/model.onnx.data"] == folder / "model.onnx.data"
-    write_repository(tmp_path, files)
-    assert (
-        tmp_path / "model_repository/small/1/model.onnx/model.onnx.data"
-    ).read_bytes() == b"model.onnx.data"
 
 
 def test_plan_has_its_own_name(tmp_path: Path) -> None:
@@ -136,8 +140,11 @@ def test_gpus_are_given_where_instances_run_on_them() -> None:
     assert "docker run --rm --gpus all -p" in serve_script(triton_model_of(plan(), "small", GPU))
 
 
-def test_readme_names_the_image_and_both_variables() -> None:
-    text = readme_lines(variants()["plain"])
-    for word in (IMAGE, "TRITON_IMAGE", "EDGEPRESS_TRITON_URL", "sh serve.sh", "model small"):
-        assert word in text
-    assert max(map(len, text.splitlines())) <= 110
+def test_what_the_person_is_told() -> None:
+    model = variants()["plain"]
+    (step,) = server_steps(model)
+    assert step == "sh serve.sh                       # in another terminal: Triton with the model small"
+    script = serve_script(model)
+    for word in (IMAGE, "TRITON_IMAGE", "EDGEPRESS_TRITON_URL", "docker", "--model-repository=", "small"):
+        assert word in script
+    assert max(map(len, script.splitlines())) <= 160

@@ -111,7 +111,7 @@ def in_order(message: Message) -> Message:
 
 @pytest.mark.parametrize("name", variants())
 def test_every_config_is_what_protobuf_reads(published: ModuleType, name: str) -> None:
-    from google.protobuf import text_format
+    from google.protobuf import text_format  # type: ignore[import-untyped]
 
     text = config_text(variants()[name])
     parsed = text_format.Parse(text, published.ModelConfig())
@@ -142,7 +142,7 @@ WRONG = [
 
 @pytest.mark.parametrize("text", WRONG)
 def test_wrong_config_is_refused_by_both(published: ModuleType, text: str) -> None:
-    from google.protobuf import text_format
+    from google.protobuf import text_format  # type: ignore[import-untyped]
 
     with pytest.raises(text_format.ParseError):
         text_format.Parse(text, published.ModelConfig())

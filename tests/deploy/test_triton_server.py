@@ -36,7 +36,7 @@ from deploy.triton_config import (
     config_text,
     triton_model_of,
 )
-from deploy.triton_repository import CONFIG, REPOSITORY, repository_files, write_repository
+from deploy.triton_repository import CONFIG, REPOSITORY, manifest_entry, model_path, repository_files
 from edgepress.artifact import TensorSpec
 from tests.deploy.triton_variants import artifact, variants
 
@@ -205,7 +205,9 @@ def served(triton: Triton, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     save_model(files["rgb"], is_rgb=True)
     models = [model_of("free"), model_of("two", batch=2), model_of("rgb", dtype="uint8")]
     for model in models:
-        write_repository(folder, repository_files(files[model.name], model, LABELS))
+        for name, content in repository_files(files[model.name], model, LABELS).items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(content if isinstance(content, bytes) else content.read_bytes())
     with running(triton, folder / REPOSITORY, f"--backend-directory={triton.backends}") as url:
         yield Served(url, files)
 
@@ -221,7 +223,9 @@ def client(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
         names = ("Refusal", "CouldNotRun", "Invalid")
         (tmp_path / "bundle.py").write_text("".join(f"class {name}(Exception): pass\n" for name in names))
     monkeypatch.setenv("EDGEPRESS_TRITON_URL", served.url)
-    before = {name: sys.modules.pop(name) for name in ("backend", "bundle") if name in sys.modules}
+    before: dict[str, Any] = {
+        name: sys.modules.pop(name) for name in ("backend", "bundle") if name in sys.modules
+    }
     with mock.patch.object(sys, "path", [str(tmp_path), *sys.path]):
         module = importlib.import_module("backend")
     yield module
@@ -233,9 +237,9 @@ def client(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
 def manifest_of(model: TritonModel, batch: int | None, dtype: str) -> Any:
     outputs = [("logits", [batch, 3]), ("largest", [batch])]
     return {
-        "triton": {"model": model.name, "version": 1, "sha256": artifact().sha256},
+        "triton": dict(manifest_entry(model)),
         "model": {
-            "file": f"model_repository/{model.name}/1/{model.file}",
+            "file": model_path(model),
             "inputs": [{"name": "images", "shape": [batch, 4, 4, 3], "dtype": dtype}],
             "outputs": [{"name": name, "shape": shape, "dtype": "float32"} for name, shape in outputs],
         },
