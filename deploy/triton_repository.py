@@ -89,10 +89,11 @@ def server_command(model: TritonModel) -> str:
 def serve_script(model: TritonModel) -> str:
     """A shell script that starts the server, reachable from this machine alone."""
     return f"""#!/bin/sh
-# Serves the model {model.name} with Triton Inference Server at http://localhost:8000, for this machine alone. Needs docker.
-# TRITON_IMAGE names another image of Triton's. A TensorRT plan needs one with the TensorRT that built it.
-# Any other Triton does as well: give it --model-repository={REPOSITORY}, and set EDGEPRESS_TRITON_URL for
-# verify.py and infer.py to its address. {CONFIG} says how many instances run where, and how requests are put together.
+# Serves the model {model.name} with Triton Inference Server at http://localhost:8000, for this machine alone.
+# Needs docker. TRITON_IMAGE names another image of Triton's; a TensorRT plan needs one with the TensorRT
+# that built it. Any other Triton does as well: give it --model-repository={REPOSITORY}, and set
+# EDGEPRESS_TRITON_URL for verify.py and infer.py to its address. {CONFIG} says how many instances run
+# where, and how requests are put together.
 set -eu
 cd "$(dirname "$0")"
 IMAGE=${{TRITON_IMAGE:-{IMAGE}}}
@@ -106,7 +107,7 @@ def server_steps(model: TritonModel) -> tuple[str, ...]:
 
 
 def manifest_entry(model: TritonModel) -> Mapping[str, str | int]:
-    """What the bundle's manifest says under "triton": by this its backend.py finds the model, and knows it."""
+    """What the bundle's manifest says under "triton": by this, backend.py finds the model and knows it."""
     return {
         "model": model.name,
         "version": max(model.serving.versions),

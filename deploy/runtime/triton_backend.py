@@ -334,7 +334,7 @@ class _Server:
         self._prefix = parts.path.rstrip("/")
         self._start = start
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        self._connection: http.client.HTTPConnection = kind(host, port, timeout=CONNECT_PATIENCE_S)
+        self._connection: Any = kind(host, port, timeout=CONNECT_PATIENCE_S)
 
     def ask(
         self,

@@ -17,7 +17,6 @@ from tests.fakes.fake_triton import FakeTriton, Fault, serving, unused_url
 
 RUNTIME = Path(triton_repository.__file__).parent / "runtime"
 SHA256 = "5eed" * 16
-EXCEPTIONS = "".join(f"class {name}(Exception): pass\n" for name in ("Refusal", "CouldNotRun", "Invalid"))
 
 
 @pytest.fixture(scope="module")
@@ -25,10 +24,7 @@ def backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """backend.py as it lies in a bundle, imported from there."""
     folder = tmp_path_factory.mktemp("bundle")
     shutil.copyfile(RUNTIME / "triton_backend.py", folder / "backend.py")
-    if (RUNTIME / "bundle.py").is_file():
-        shutil.copyfile(RUNTIME / "bundle.py", folder / "bundle.py")
-    else:
-        (folder / "bundle.py").write_text(EXCEPTIONS)
+    shutil.copyfile(RUNTIME / "bundle.py", folder / "bundle.py")
     names = ("backend", "bundle")
     before = {name: sys.modules.pop(name) for name in names if name in sys.modules}
     with mock.patch.object(sys, "path", [str(folder), *sys.path]):

@@ -142,7 +142,7 @@ WRONG = [
 
 @pytest.mark.parametrize("text", WRONG)
 def test_wrong_config_is_refused_by_both(published: ModuleType, text: str) -> None:
-    from google.protobuf import text_format  # type: ignore[import-untyped]
+    from google.protobuf import text_format
 
     with pytest.raises(text_format.ParseError):
         text_format.Parse(text, published.ModelConfig())

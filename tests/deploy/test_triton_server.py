@@ -217,11 +217,7 @@ def client(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     """backend.py as it lies in a bundle, told of the server."""
     runtime = Path(triton_repository.__file__).parent / "runtime"
     shutil.copyfile(runtime / "triton_backend.py", tmp_path / "backend.py")
-    if (runtime / "bundle.py").is_file():
-        shutil.copyfile(runtime / "bundle.py", tmp_path / "bundle.py")
-    else:
-        names = ("Refusal", "CouldNotRun", "Invalid")
-        (tmp_path / "bundle.py").write_text("".join(f"class {name}(Exception): pass\n" for name in names))
+    shutil.copyfile(runtime / "bundle.py", tmp_path / "bundle.py")
     monkeypatch.setenv("EDGEPRESS_TRITON_URL", served.url)
     before: dict[str, Any] = {
         name: sys.modules.pop(name) for name in ("backend", "bundle") if name in sys.modules
