@@ -364,7 +364,8 @@ class _Server:
             raise self._broken(error) from error
 
     def _ask(self, path: str, body: "bytes | None", headers: "dict[str, str]", largest: int) -> _Answer:
-        self._connect()
+        if self._connection.sock is None:
+            self._connect()
         deadline = time.monotonic() + PATIENCE_S
         self._connection.request("GET" if body is None else "POST", self._prefix + path, body, headers)
         with self._connection.getresponse() as response:
@@ -382,8 +383,6 @@ class _Server:
             return _Answer(self.url, response.status, bytes(content), header_length)
 
     def _connect(self) -> None:
-        if self._connection.sock is not None:
-            return
         try:
             self._connection.connect()
         except OSError as error:
