@@ -15,7 +15,7 @@ from deploy.delivered import BUNDLE_MANIFEST
 from deploy.evidence import Evidence
 from deploy.golden import Golden, npz_bytes
 from deploy.readme import readme
-from deploy.runtime.verify import SUMS
+from deploy.runtime.checksums import SUMS
 from deploy.selection import Choice
 from edgepress.errors import InputError, MissingRuntimeError
 from edgepress.files import sha256_of_file, write_json
@@ -29,6 +29,9 @@ _ROOM = Path(__file__).parent
 _SCRIPTS = {
     "infer.py": _ROOM / "runtime" / "infer.py",
     "verify.py": _ROOM / "runtime" / "verify.py",
+    "bundle.py": _ROOM / "runtime" / "bundle.py",
+    "checksums.py": _ROOM / "runtime" / "checksums.py",
+    "signature.py": _ROOM / "runtime" / "signature.py",
     "preprocessing.py": Path(edgepress.preprocessing.__file__),
     "interface.py": Path(edgepress.interface.__file__),
 }

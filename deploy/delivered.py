@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from deploy.runtime.verify import CouldNotRun, Invalid, check_files
+from deploy.runtime.bundle import CouldNotRun, Invalid
+from deploy.runtime.checksums import check_files
 from edgepress.errors import InputError
 from edgepress.manifest import Manifest
 

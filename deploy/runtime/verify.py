@@ -8,70 +8,83 @@ SPDX-License-Identifier: Apache-2.0
 
 import argparse
 import hashlib
+import importlib.machinery
+import importlib.util
 import io
 import json
 import platform
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 HERE = Path(__file__).resolve().parent
-SUMS = "manifest.sha256"
 UNPACK = "Unpack the bundle again."
 OLDEST_PYTHON = (3, 10)
 _LARGEST = 1e30  # of a tolerance; NaN and infinity are not below it
 
 
-class CouldNotRun(Exception):  # noqa: N818  # the name of a verdict
-    """The bundle may be sound, but this machine cannot tell."""
+def _tell(done: "list[tuple[str, str]]", verdict: str, *, as_json: bool) -> int:
+    """Print what was checked and the verdict, and give the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a file name is any text
+    if as_json:
+        print(json.dumps({"verdict": verdict, "checks": dict(done)}, indent=2, ensure_ascii=False))
+    else:
+        for name, finding in done:
+            print(f"{name}: {finding}")
+        print(verdict)
+    return {"VALID": 0, "INVALID": 1}.get(verdict, 2)
 
 
-class Invalid(Exception):  # noqa: N818  # the name of a verdict
-    """The bundle is not what it was."""
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
-def read_sums(folder: Path) -> "dict[str, str]":
-    """File name → SHA-256, as manifest.sha256 says."""
+class _AsListed(importlib.machinery.SourceFileLoader):
+    """Imports a file of this bundle only if it is what manifest.sha256 says, and never from __pycache__.
+
+    A changed file is to be found, and not to be run. The checksums of all files are checked by a module of
+    the bundle, too, so this cannot wait for them.
+    """
+
+    @classmethod
+    def find_spec(cls, name: str, path: Any = None, target: Any = None) -> Any:  # noqa: ARG003  # of the protocol
+        """Tell what of this bundle is imported under a name; None for a module from elsewhere."""
+        file = HERE / (name + ".py")
+        if path is not None or not file.is_file():
+            return None
+        return importlib.util.spec_from_file_location(name, file, loader=cls(name, str(file)))
+
+    def path_stats(self, path: Any) -> Any:
+        """Refuse to tell the time of a source, without which no compiled file is looked for."""
+        raise OSError(f"{path} is always compiled anew")
+
+    def get_data(self, path: Any) -> bytes:
+        """Read a source and compare it with its checksum."""
+        content, name = super().get_data(path), Path(path).name
+        line = f"{hashlib.sha256(content).hexdigest()}  {name}"
+        if line not in (HERE / "manifest.sha256").read_text(encoding="utf-8", errors="replace").split("\n"):
+            raise ValueError(f"{name} is not what manifest.sha256 says")
+        return content
+
+
+if __name__ == "__main__":
+    sys.dont_write_bytecode = True  # the bundle stays as it was delivered
+    sys.meta_path.insert(0, _AsListed)
+if TYPE_CHECKING or __package__:
+    from deploy.runtime.bundle import CouldNotRun, Invalid
+    from deploy.runtime.checksums import check_files
+else:  # beside it, on a device
     try:
-        lines = (folder / SUMS).read_bytes().decode("ascii").split("\n")
-    except (OSError, ValueError) as error:
-        raise Invalid(f"{SUMS} cannot be read ({error}). {UNPACK}") from error
-    if lines.pop() != "":
-        raise Invalid(f"{SUMS} does not end with a whole line. {UNPACK}")
-    wanted: dict[str, str] = {}
-    for line in lines:
-        digest, gap, name = line.partition("  ")
-        if not gap or len(digest) != 64 or "/" in name or "\\" in name or name in wanted:
-            raise Invalid(f"{SUMS} has a line that is no checksum: {line[:80]!r}. {UNPACK}")
-        wanted[name] = digest
-    return wanted
-
-
-def check_files(folder: Path) -> str:
-    """Every file is there, is as it was, and there is no other."""
-    wanted = read_sums(folder)
-    there = {path.name for path in folder.iterdir() if path.name != SUMS and not _is_cache(path)}
-    if missing := sorted(set(wanted) - there):
-        raise Invalid(f"missing: {', '.join(missing)}. {UNPACK}")
-    if added := sorted(there - set(wanted)):
-        raise Invalid(f"not named in {SUMS}: {', '.join(added)}. Keep your own files outside of the bundle.")
-    for name, digest in wanted.items():
-        if not (folder / name).is_file():
-            raise Invalid(f"{name} is no file. {UNPACK}")
-        try:
-            found = hashlib.sha256((folder / name).read_bytes()).hexdigest()
-        except OSError as error:
-            raise CouldNotRun(f"{name} cannot be read ({error}). Check its rights.") from error
-        if found != digest:
-            raise Invalid(f"{name}: SHA-256 is {found[:12]}…, wanted {digest[:12]}…. {UNPACK}")
-    return f"{len(wanted)} files are as they were"
-
-
-def _is_cache(path: Path) -> bool:
-    """Whether this is what Python leaves behind when another program imports from the bundle."""
-    if path.name != "__pycache__" or path.is_symlink() or not path.is_dir():
-        return False
-    return all(entry.suffix == ".pyc" and entry.is_file() for entry in path.iterdir())
+        from bundle import CouldNotRun, Invalid
+        from checksums import check_files
+    except (ImportError, OSError, ValueError) as failure:
+        if __name__ != "__main__":
+            raise
+        is_unreadable = isinstance(failure, OSError) and not isinstance(failure, FileNotFoundError)
+        finding = f"{_one_line(failure)}. {'Check its rights.' if is_unreadable else UNPACK}"
+        verdict = "COULD NOT RUN" if is_unreadable else "INVALID"
+        sys.exit(_tell([("failed", finding)], verdict, as_json="--json" in sys.argv))
 
 
 def check_python() -> None:
@@ -212,12 +225,21 @@ def check_golden(manifest: Any, session: Any) -> str:
     return f"logits of {len(wanted)} pictures differ by up to {said}"
 
 
-def verify() -> "tuple[list[tuple[str, str]], str]":
+def check_signed(public_key: Path) -> str:
+    """The bundle is signed with this key."""
+    from signature import check_signature
+
+    return str(check_signature(HERE, public_key))
+
+
+def verify(public_key: "Path | None" = None) -> "tuple[list[tuple[str, str]], str]":
     """All checks, in order, until one fails: their names and findings, and the verdict."""
     done = []
     try:
         done.append(("files", check_files(HERE)))
         check_python()
+        if public_key is not None:
+            done.append(("signature", check_signed(public_key)))
         manifest = read_manifest()
         done.append(("machine", check_machine(manifest)))
         finding, session = check_runtime(manifest)
@@ -232,28 +254,16 @@ def verify() -> "tuple[list[tuple[str, str]], str]":
     return done, "VALID"
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
-
-
 def main() -> int:
     """Print what was checked and the verdict."""
-    sys.dont_write_bytecode = True  # the bundle stays as it was delivered
     if sys.path[0] != str(HERE):
         sys.path.insert(0, str(HERE))  # as under `python -I`
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a file name is any text
     parser = argparse.ArgumentParser(description="Check this bundle on this machine.")
+    parser.add_argument("--public-key", type=Path, metavar="FILE", help="it must be signed with this key")
     parser.add_argument("--json", action="store_true", help="print JSON")
     arguments = parser.parse_args()
-    done, verdict = verify()
-    if arguments.json:
-        print(json.dumps({"verdict": verdict, "checks": dict(done)}, indent=2, ensure_ascii=False))
-    else:
-        for name, finding in done:
-            print(f"{name}: {finding}")
-        print(verdict)
-    return {"VALID": 0, "INVALID": 1}.get(verdict, 2)
+    done, verdict = verify(arguments.public_key)
+    return _tell(done, verdict, as_json=arguments.json)
 
 
 if __name__ == "__main__":
