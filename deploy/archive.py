@@ -90,20 +90,20 @@ def archive_holds(archive: Path, folder: Path) -> bool:
     An archive by another zlib is one that would be written, too.
 
     Raises:
-        InputError: `folder` is no bundle, or a file of it was changed.
+        InputError: `folder` is no bundle, or lacks a file.
     """
+    sizes, limits = _sizes_of(folder), Limits()
     if archive.is_symlink() or not archive.is_file():
         return False
-    sizes, limits = _sizes_of(folder), Limits()
     try:
         with archive.open("rb") as stream:
             if stream.read(len(_HEADER)) != _HEADER:
                 return False
             stream.seek(0)
             blocks = Blocks(archive, unzipped(archive, stream, limits, silent), limits.total_bytes)
-            same = all(_take(blocks, len(chunk)) == chunk for chunk in _tar_of(folder, sizes, silent))
-            return same and _is_at_end(blocks)
-    except OSError:
+            same = all(blocks.take(len(chunk)) == chunk for chunk in _tar_of(folder, sizes, silent))
+            return same and not any(map(len, blocks.rest()))
+    except (InputError, OSError):  # it is no archive, or a file was changed
         return False
 
 
@@ -228,19 +228,3 @@ def _content(folder: Path, name: str, size_bytes: int, wanted: str | None) -> It
             yield chunk
     if count != size_bytes or wanted not in {None, digest.hexdigest()}:
         raise InputError(f"{folder / name} was changed since the bundle was made. Make the bundle again.")
-
-
-def _take(blocks: Blocks, count: int) -> bytes | None:
-    """The next bytes of an archive; None if it is not one or ends."""
-    try:
-        return blocks.take(count)
-    except InputError:
-        return None
-
-
-def _is_at_end(blocks: Blocks) -> bool:
-    """Whether an archive has been read to its last byte, and was whole."""
-    try:
-        return not any(map(len, blocks.rest()))
-    except InputError:
-        return False

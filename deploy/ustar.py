@@ -37,7 +37,7 @@ _REFUSED = {
     b"K": "a GNU header of a long name",
     b"S": "a sparse file",
 }
-_NAME_BYTES = 200
+_NAME_BYTES = 255
 _DEPTH = 8
 
 

@@ -227,7 +227,10 @@ def check_golden(manifest: Any, session: Any) -> str:
 
 def check_signed(public_key: Path) -> str:
     """The bundle is signed with this key."""
-    from signature import check_signature
+    if TYPE_CHECKING or __package__:
+        from deploy.runtime.signature import check_signature
+    else:
+        from signature import check_signature
 
     return str(check_signature(HERE, public_key))
 
