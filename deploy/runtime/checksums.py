@@ -138,7 +138,9 @@ def _is_folder(entry: "os.DirEntry[str]", name: str) -> bool:
         return True
     if entry.is_file(follow_symlinks=False):
         return False
-    raise Invalid(f"{name} is {'a symbolic link' if entry.is_symlink() else 'no file'}. {_UNPACK}")
+    if entry.is_symlink():
+        raise Invalid(f"{name} is a symbolic link, which no bundle has. {_UNPACK}")
+    raise Invalid(f"{name} is neither a file nor a folder. {_UNPACK}")
 
 
 def _is_made_here(name: str, made_here: "frozenset[str]") -> bool:

@@ -30,7 +30,7 @@ else:  # beside it, on a device
 _SIGNATURE_BYTES = 64
 _LARGEST_BYTES = 1 << 10
 _LARGEST_SUMS_BYTES = 1 << 20
-_UNPACK = "Get the bundle again from who signed it."
+_FROM_SIGNER = "Get the bundle again from who signed it."
 
 
 def signature_text(fingerprint: str, signature: bytes) -> str:
@@ -85,12 +85,12 @@ def read_signature(folder: Path) -> "tuple[str, bytes]":
         values = [line.partition(": ")[2] for line in content.decode("ascii").split("\n")]
         fingerprint, signature = values[2], base64.b64decode(values[3], validate=True)
     except (ValueError, IndexError) as error:
-        raise Invalid(f"{SIGNATURE} is no signature ({error}). {_UNPACK}") from error
+        raise Invalid(f"{SIGNATURE} is no signature ({error}). {_FROM_SIGNER}") from error
     # Written anew and compared: base64 and hex have several spellings for the same bytes.
     canonical = signature_text(fingerprint.lower(), signature).encode()
     is_whole = len(signature) == _SIGNATURE_BYTES and len(fingerprint) == hashlib.sha256().digest_size * 2
     if not is_whole or canonical != content:
-        raise Invalid(f"{SIGNATURE} is no signature of the form edgepress-signature-v1. {_UNPACK}")
+        raise Invalid(f"{SIGNATURE} is no signature of the form edgepress-signature-v1. {_FROM_SIGNER}")
     return fingerprint, signature
 
 
@@ -122,7 +122,7 @@ def check_signature(folder: Path, public_key_path: Path) -> str:
     try:
         key.verify(signature, signed)
     except InvalidSignature as error:
-        raise Invalid(f"{SUMS} is not what was signed with the key {own}. {_UNPACK}") from error
+        raise Invalid(f"{SUMS} is not what was signed with the key {own}. {_FROM_SIGNER}") from error
     return f"{SUMS} is as it was signed with the Ed25519 key {own}"
 
 
@@ -130,15 +130,15 @@ def _content_of(path: Path, most_bytes: int) -> bytes:
     """The bytes of a small file; nothing else than a file is opened."""
     try:
         if not stat.S_ISREG(path.lstat().st_mode):
-            raise Invalid(f"{path.name} is no file. {_UNPACK}")
+            raise Invalid(f"{path.name} is no file. {_FROM_SIGNER}")
         with path.open("rb") as stream:
             content = stream.read(most_bytes + 1)
     except FileNotFoundError as error:
-        raise Invalid(f"{path.name} is missing, and a signed bundle was asked for. {_UNPACK}") from error
+        raise Invalid(f"{path.name} is missing, and a signed bundle was asked for. {_FROM_SIGNER}") from error
     except OSError as error:
         raise CouldNotRun(f"{path.name} cannot be read ({error}). Check its rights.") from error
     if len(content) > most_bytes:
-        raise Invalid(f"{path.name} is larger than {most_bytes} bytes. {_UNPACK}")
+        raise Invalid(f"{path.name} is larger than {most_bytes} bytes. {_FROM_SIGNER}")
     return content
 
 
