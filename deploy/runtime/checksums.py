@@ -94,7 +94,8 @@ def check_files(folder: Path, made_here: "frozenset[str]" = frozenset()) -> str:
         there, added = _looked_through(folder, wanted, folders, made_here)
     except OSError as error:
         raise CouldNotRun(f"{folder.name} cannot be looked through ({error}). Check its rights.") from error
-    if missing := sorted(set(wanted) - there):
+    missing = sorted(set(wanted) - there)  # no `:=` here: older Pythons are to read on, and to be told
+    if missing:
         raise Invalid(f"missing: {_shown(missing)}. {_UNPACK}")
     if added:
         raise Invalid(
@@ -167,7 +168,7 @@ def _sha256_of(folder: Path, name: str) -> str:
     digest = hashlib.sha256()
     try:
         with (folder / name).open("rb") as stream:
-            while chunk := stream.read(_CHUNK_BYTES):
+            for chunk in iter(lambda: stream.read(_CHUNK_BYTES), b""):
                 digest.update(chunk)
     except OSError as error:
         raise CouldNotRun(f"{name} cannot be read ({error}). Check its rights.") from error
