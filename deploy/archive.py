@@ -17,7 +17,7 @@ from typing import BinaryIO, cast
 from deploy.delivered import BUNDLE_MANIFEST, place_of
 from deploy.runtime.bundle import CouldNotRun, Invalid
 from deploy.runtime.checksums import SIGNATURE, SUMS, read_sums
-from deploy.ustar import BLOCK_BYTES, CHUNK_BYTES, MIB, Blocks, Limits, read_members, unzipped
+from deploy.ustar import BLOCK_BYTES, CHUNK_BYTES, MIB, Blocks, Limits, opened, read_members, unzipped
 from edgepress.errors import InputError
 from edgepress.files import atomic_path, require_disk
 from edgepress.progress import Progress, silent
@@ -96,7 +96,7 @@ def archive_holds(archive: Path, folder: Path) -> bool:
     if archive.is_symlink() or not archive.is_file():
         return False
     try:
-        with archive.open("rb") as stream:
+        with opened(archive) as stream:
             if stream.read(len(_HEADER)) != _HEADER:
                 return False
             stream.seek(0)
@@ -120,7 +120,7 @@ def is_bundle_archive(path: Path) -> bool:
             wanted -= {member.name.partition("/")[2]}
             if not wanted:
                 return True
-    except (InputError, OSError):
+    except InputError:
         return False
     return False
 
@@ -221,10 +221,13 @@ def _header(name: str, size_bytes: int | None) -> bytes:
 def _content(folder: Path, name: str, size_bytes: int, wanted: str | None) -> Iterator[bytes]:
     """A file in chunks; in the end it was as its checksum and its size say."""
     digest, count = hashlib.sha256(), 0
-    with (folder / name).open("rb") as stream:
-        while chunk := stream.read(CHUNK_BYTES):
-            digest.update(chunk)
-            count += len(chunk)
-            yield chunk
+    try:
+        with (folder / name).open("rb") as stream:
+            while chunk := stream.read(CHUNK_BYTES):
+                digest.update(chunk)
+                count += len(chunk)
+                yield chunk
+    except OSError as error:
+        raise InputError(f"{folder / name} cannot be read ({error}). Check its rights.") from error
     if count != size_bytes or wanted not in {None, digest.hexdigest()}:
         raise InputError(f"{folder / name} was changed since the bundle was made. Make the bundle again.")

@@ -85,9 +85,8 @@ def read_members(
     Raises:
         InputError: It is no such archive, is damaged, exceeds a limit, or holds anything that could be
             written elsewhere than below one new folder.
-        OSError: It cannot be read.
     """
-    with archive.open("rb") as stream:
+    with opened(archive) as stream:
         blocks = Blocks(archive, unzipped(archive, stream, limits, progress), limits.total_bytes)
         names = _Names(archive, limits.members)
         while any(header := blocks.take(BLOCK_BYTES)):
@@ -101,13 +100,31 @@ def read_members(
             raise InputError(f"{archive} goes on after its end of archive. {_AGAIN}")
 
 
+def opened(archive: Path) -> BinaryIO:
+    """An archive to read from.
+
+    Raises:
+        InputError: It cannot be read.
+    """
+    try:
+        return archive.open("rb")
+    except OSError as error:
+        raise _unreadable(archive, error) from error
+
+
+def _unreadable(archive: Path, error: OSError) -> InputError:
+    return InputError(f"{archive} cannot be read ({error.strerror or error}). Check its rights and the disk.")
+
+
 def unzipped(archive: Path, stream: BinaryIO, limits: Limits, progress: Progress) -> Iterator[bytes]:
     """The content of one gzip member, in chunks of at most 1 MiB, and nothing may follow it."""
     total_mib, unzip, count = max(1, archive.stat().st_size // MIB), zlib.decompressobj(_GZIP), 0
     while not unzip.eof:
-        packed = unzip.unconsumed_tail or stream.read(CHUNK_BYTES)
         try:
+            packed = unzip.unconsumed_tail or stream.read(CHUNK_BYTES)
             chunk = unzip.decompress(packed, CHUNK_BYTES)
+        except OSError as error:
+            raise _unreadable(archive, error) from error
         except zlib.error as error:
             raise InputError(f"{archive} is no gzip file or is damaged ({error}). {_AGAIN}") from error
         if not packed and not chunk and not unzip.eof:

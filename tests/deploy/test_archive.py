@@ -10,6 +10,7 @@ import sys
 import tarfile
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -218,6 +219,24 @@ def test_changed_file_or_no_bundle_is_not_packed_and_the_old_archive_stays(
         write_archive(tmp_path)
     assert archive.read_bytes() == before
     assert sorted(path.name for path in plain_bundle.parent.iterdir()) == ["plain", "plain.tar.gz"]
+
+
+def test_file_that_cannot_be_read_leaves_the_old_archive(
+    plain_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive, right = write_archive(plain_bundle).path, Path.open
+    before = archive.read_bytes()
+
+    def broken(path: Path, mode: str = "r", **options: Any) -> Any:
+        if path.name == "model.onnx":
+            raise OSError(5, "Input/output error")
+        return right(path, mode, **options)
+
+    monkeypatch.setattr(Path, "open", broken)
+    with pytest.raises(InputError, match="model.onnx cannot be read .*Input/output error.*Check its rights"):
+        write_archive(plain_bundle)
+    monkeypatch.undo()
+    assert archive.read_bytes() == before
 
 
 @pytest.mark.parametrize("name", ["n" * 156, "b\udcffd"])

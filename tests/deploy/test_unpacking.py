@@ -442,6 +442,24 @@ def test_what_is_no_file_and_has_no_name_is_refused(plain_bundle: Path, place: P
     assert unpack((place / "bundle.bin").rename(place / "x.tgz")).folder == place / "x"
 
 
+def test_archive_that_cannot_be_read_is_told_so(
+    plain_bundle: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive, right = write_archive(plain_bundle).path, Path.open
+
+    def locked(path: Path, mode: str = "r", **options: Any) -> Any:
+        if path == archive:
+            raise PermissionError(13, "Permission denied")
+        return right(path, mode, **options)
+
+    monkeypatch.setattr(Path, "open", locked)
+    with pytest.raises(
+        InputError, match=r"plain.tar.gz cannot be read \(Permission denied\). Check its rights"
+    ):
+        unpack(archive, place / "out")
+    assert content_of(place) == {}
+
+
 def test_full_disk_leaves_nothing(plain_bundle: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     archive, right = write_archive(plain_bundle).path, Path.open
 
