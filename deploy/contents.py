@@ -18,7 +18,7 @@ from deploy.evidence import Evidence
 from deploy.golden import Golden, npz_bytes
 from deploy.payload import RUNTIME_ROOM, Payload, Source
 from deploy.readme import readme
-from deploy.runtime.verify import SUMS
+from deploy.runtime.checksums import SUMS
 from deploy.runtime_choice import RuntimeChoice
 from deploy.selection import Choice, Limits
 from edgepress.errors import InputError
@@ -33,7 +33,9 @@ _OF_THE_TOOLKIT = (edgepress.preprocessing, edgepress.interface, edgepress.isa)
 _SCRIPTS = {
     **{
         f"{name}.py": RUNTIME_ROOM / f"{name}.py"
-        for name in ("infer", "verify", "bundle", "checks", "latency", "version_range")
+        for name in (
+            *("infer", "verify", "bundle", "checks", "checksums", "latency", "signature", "version_range"),
+        )
     },
     **{Path(str(module.__file__)).name: Path(str(module.__file__)) for module in _OF_THE_TOOLKIT},
 }

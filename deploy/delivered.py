@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from deploy.runtime.verify import Damaged, Unreadable, check_files
+from deploy.runtime.bundle import CouldNotRun, Invalid
+from deploy.runtime.checksums import check_files
+from deploy.runtime.signature import signer_of
 from edgepress.errors import InputError
 from edgepress.manifest import Manifest
 
@@ -24,10 +26,21 @@ def place_of(out: Path) -> Path:
     return out.parent.resolve() / out.name if out.name not in {"", ".."} else out.resolve()
 
 
-def is_current(out: Path, key: str) -> bool:
-    """Whether a bundle made from the same things is there, and its own verify.py has no objection."""
+def is_current(out: Path, key: str, signer: str | None) -> bool:
+    """Whether a bundle made from the same things is there, and its own verify.py has no objection.
+
+    Args:
+        out: Where it would be.
+        key: Hash of what it would be made from.
+        signer: Fingerprint of the key that it would be signed with; None to leave it unsigned.
+    """
     value = _manifest_of(out)
-    return value is not None and value.get("key") == key and _objection(out) is None
+    if value is None or value.get("key") != key or _objection(out) is not None:
+        return False
+    try:
+        return signer_of(out) == signer
+    except (Invalid, CouldNotRun):
+        return False
 
 
 def require_place(out: Path, manifest: Manifest) -> None:
@@ -79,6 +92,6 @@ def _objection(out: Path) -> str | None:
     """What a bundle's own verify.py says of the files; None if they are as they were delivered."""
     try:
         check_files(out)
-    except (Damaged, Unreadable) as error:
+    except (Invalid, CouldNotRun) as error:
         return str(error)
     return None

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from deploy.archive import Archive, archive_path, archived, require_archive_place
+from deploy.archive import Archive, archive_of, archived, require_archive_place
 from deploy.bundle_target import BundleTarget, bundle_target_of
 from deploy.contents import GOLDEN_FILE, Contents, fill, installed_versions, require_labels, sources
 from deploy.delivered import is_current, place_of, require_place
@@ -15,6 +15,7 @@ from deploy.payload import payload_of, source_of
 from deploy.proof import Wanted, prove
 from deploy.runtime_choice import RuntimeChoice
 from deploy.selection import Choice, Limits, by_evidence, named
+from deploy.signing import sign, signer_with, write_public_key
 from deploy.ways import runs_here, ways_of
 from edgepress.artifact import Artifact, Precision
 from edgepress.dataset import Dataset, open_data
@@ -115,14 +116,15 @@ def bundle_folder(request: BundleRequest, progress: Progress = silent) -> Bundle
         job = _job(request, target)
         out = request.out or request.folder / f"bundle-{target.name}"
         place = place_of(out)
-        require_archive_place(archive_path(place))
-        if is_current(place, job.key):
+        require_archive_place(archive_of(place))
+        signer = None if request.signing_key is None else signer_with(request.signing_key)
+        if is_current(place, job.key, signer):
             logger.info("%s is up to date", out)
             proof = "up to date"
         else:
             proof = _deliver(job, place, progress)
         archive = archived(place, progress)
-        shown = replace(archive, path=archive_path(out))
+        shown = replace(archive, path=out.with_name(archive.path.name))
         choice = job.choice
         return Bundle(
             out, target.name, choice.artifact.id, choice.reason, dict(choice.rejected), shown, proof
@@ -179,8 +181,12 @@ def _deliver(job: _Job, place: Path, progress: Progress) -> str:
     with atomic_path(place) as temporary:
         fill(temporary, contents)
         progress("bundle", 2, _STEPS)
+        public_key = None
+        if request.signing_key is not None:
+            sign(temporary, request.signing_key)
+            public_key = write_public_key(request.signing_key, temporary.parent)
         wanted = Wanted.VALID if runs_here(job.target) else Wanted.WHOLE
-        proof = prove(temporary, GOLDEN_FILE, wanted)
+        proof = prove(temporary, GOLDEN_FILE, wanted, public_key)
         require_place(place, manifest)  # it may have changed while the proof ran
     progress("bundle", 3, _STEPS)
     return proof

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from edgepress.api import benchmark, bundle, export, optimize, train
+    from edgepress.api import benchmark, bundle, export, optimize, train, unpack
 
-__all__ = ["benchmark", "bundle", "export", "optimize", "sensitivity", "train"]
+__all__ = ["benchmark", "bundle", "export", "optimize", "sensitivity", "train", "unpack"]
 
 
 def __getattr__(name: str) -> Any:

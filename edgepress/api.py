@@ -22,6 +22,7 @@ from edgepress.progress import Progress, silent
 if TYPE_CHECKING:
     from benchmark.measurement import Results
     from deploy.stage import Bundle
+    from deploy.unpacking import Unpacked
     from edgepress.manifest import Manifest
     from edgepress.models.training_record import TrainingRecord
     from edgepress.models.vgg16 import Style
@@ -449,6 +450,41 @@ def bundle(
         signing_key=None if sign is None else Path(sign),
     )
     return bundle_folder(request, progress)
+
+
+def unpack(
+    archive: str | Path,
+    out: str | Path | None = None,
+    *,
+    public_key: str | Path | None = None,
+    progress: Progress = silent,
+) -> "Unpacked":
+    """Unpack a bundle's archive, if every file and its signature are what they should be.
+
+    Args:
+        archive: The `.tar.gz` of a bundle, of whatever origin.
+        out: Folder of the bundle, missing or empty; None for the archive's name without its suffix.
+        public_key: PEM file of the Ed25519 key with which it must be signed; None to check no signature.
+        progress: Told about MiB of the archive.
+
+    Returns:
+        Where it is, and what was found.
+
+    Raises:
+        InputError: It is no archive of a bundle, or holds what could harm. Nothing is left then.
+        ProofError: A file or the signature is not what it should be. Nothing is left then.
+
+    Examples:
+        >>> from deploy.archive import write_archive
+        >>> packed = write_archive(delivered.folder)
+        >>> unpacked = edgepress.unpack(packed.path, "out/unpacked")
+        >>> str(unpacked.folder), unpacked.signature
+        ('out/unpacked', None)
+    """
+    from deploy.unpacking import unpack as unpack_archive
+
+    key = None if public_key is None else Path(public_key)
+    return unpack_archive(Path(archive), None if out is None else Path(out), key, progress=progress)
 
 
 def _text(value: str | Path | None) -> str | None:

@@ -7,10 +7,14 @@ import io
 import os
 import platform
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import bundle
-from bundle import HERE, INSTALL, UNPACK, CouldNotRun, Invalid
+if TYPE_CHECKING or __package__:
+    from deploy.runtime import bundle
+    from deploy.runtime.bundle import HERE, INSTALL, UNPACK, CouldNotRun, Invalid
+else:  # beside it, on a device
+    import bundle
+    from bundle import HERE, INSTALL, UNPACK, CouldNotRun, Invalid
 
 _LARGEST = 1e30  # of a tolerance; NaN and infinity are not below it
 _PILLOW = "pillow"

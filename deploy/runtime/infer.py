@@ -13,23 +13,36 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 if __name__ == "__main__":
     sys.dont_write_bytecode = True  # the bundle stays as it was delivered
     sys.path.insert(0, str(Path(__file__).resolve().parent))  # as under `python -I`
 
-from bundle import (  # its folder comes first
-    INSTALL,
-    CouldNotRun,
-    Refusal,
-    interface_of,
-    load_manifest,
-    logits_of,
-    open_session,
-    preprocessing_of,
-    probabilities_of,
-)
+if TYPE_CHECKING or __package__:
+    from deploy.runtime.bundle import (
+        INSTALL,
+        CouldNotRun,
+        Refusal,
+        interface_of,
+        load_manifest,
+        logits_of,
+        open_session,
+        preprocessing_of,
+        probabilities_of,
+    )
+else:  # beside it, on a device
+    from bundle import (
+        INSTALL,
+        CouldNotRun,
+        Refusal,
+        interface_of,
+        load_manifest,
+        logits_of,
+        open_session,
+        preprocessing_of,
+        probabilities_of,
+    )
 
 
 def read_pictures(path: Path, manifest: Any) -> Any:

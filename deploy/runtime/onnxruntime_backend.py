@@ -4,9 +4,12 @@ SPDX-License-Identifier: Apache-2.0
 """
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bundle import INSTALL, UNPACK, CouldNotRun, Refusal
+if TYPE_CHECKING or __package__:
+    from deploy.runtime.bundle import INSTALL, UNPACK, CouldNotRun, Refusal
+else:  # beside it, on a device
+    from bundle import INSTALL, UNPACK, CouldNotRun, Refusal
 
 _CPU = ["CPUExecutionProvider"]
 _ONLY_FATAL = 4

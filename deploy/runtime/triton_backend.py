@@ -12,10 +12,13 @@ import os
 import shlex
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
-from bundle import INSTALL, UNPACK, CouldNotRun, Refusal
+if TYPE_CHECKING or __package__:
+    from deploy.runtime.bundle import INSTALL, UNPACK, CouldNotRun, Refusal
+else:  # beside it, on a device
+    from bundle import INSTALL, UNPACK, CouldNotRun, Refusal
 
 URL_VARIABLE = "EDGEPRESS_TRITON_URL"
 DEFAULT_URL = "http://localhost:8000"

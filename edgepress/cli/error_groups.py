@@ -116,6 +116,12 @@ GROUPS = (
         "a bundle that does not verify itself (exit code 1): it is not delivered.",
     ),
     Group(
+        "Archives and signatures of bundles",
+        ("deploy/archive.py", "deploy/ustar.py", "deploy/unpacking.py", "deploy/signing.py"),
+        "An archive that holds what no bundle has, that is damaged, or whose files or signature are not what they should "
+        "be (exit code 1): nothing of it is left on the disk. Or a key that cannot be used.",
+    ),
+    Group(
         "gpu-check",
         ("edgepress/cli/gpu_check",),
         "A variant that ran and is outside of its tolerance, or that cannot be built, has its findings in gpu-check.json, and "

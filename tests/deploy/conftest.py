@@ -164,8 +164,8 @@ def scripts_of() -> Iterator[Scripts]:
     One process can so ask them many things; starting one for each would take minutes.
     """
     names = (
-        *("bundle", "backend", "checks", "infer", "verify", "preprocessing", "interface", "isa", "latency"),
-        "version_range",
+        *("backend", "bundle", "checks", "checksums", "infer", "interface", "isa", "latency"),
+        *("preprocessing", "signature", "verify", "version_range"),
     )
 
     def load(bundle: Path) -> tuple[Any, Any]:
@@ -180,3 +180,38 @@ def scripts_of() -> Iterator[Scripts]:
         yield load
     for name in names:
         sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def plain_bundle(tmp_path: Path) -> Path:
+    """Files with right checksums, one of them in a folder, as `check_files` sees them; it runs nothing."""
+    folder = tmp_path / "made" / "plain"
+    (folder / "assets" / "inner").mkdir(parents=True)
+    random = np.random.default_rng(0)
+    (folder / "manifest.json").write_text('{"schema_version": 1}')
+    (folder / "model.onnx").write_bytes(random.normal(0, 12, 200_000).round().astype(np.int8).tobytes())
+    (folder / "assets" / "inner" / "labels.txt").write_text("cat\ndog\n")
+    (folder / "empty.txt").write_bytes(b"")
+    names = ("assets/inner/labels.txt", "empty.txt", "manifest.json", "model.onnx")
+    lines = [f"{sha256_of_file(folder / name)}  {name}\n" for name in names]
+    (folder / "manifest.sha256").write_text("".join(lines))
+    return folder
+
+
+@pytest.fixture
+def key_pair(tmp_path: Path) -> tuple[Path, Path]:
+    """A private and a public Ed25519 key, in files as OpenSSL writes them."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import (
+        Encoding,
+        NoEncryption,
+        PrivateFormat,
+        PublicFormat,
+    )
+
+    key = Ed25519PrivateKey.generate()
+    private, public = tmp_path / "private.pem", tmp_path / "public.pem"
+    private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    private.chmod(0o600)
+    public.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    return private, public

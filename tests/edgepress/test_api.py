@@ -18,6 +18,7 @@ ORDER = (
     "parity",
     "benchmark",
     "bundle",
+    "unpack",
 )  # one example goes on where another ends
 
 

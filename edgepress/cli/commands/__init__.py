@@ -18,6 +18,7 @@ from edgepress.cli.commands import (
     run,
     sensitivity,
     train,
+    unpack,
 )
 
 COMMANDS: tuple[Command, ...] = (
@@ -34,6 +35,7 @@ COMMANDS: tuple[Command, ...] = (
     compare.COMMAND,
     inspect.COMMAND,
     bundle.COMMAND,
+    unpack.COMMAND,
     gpu_check.COMMAND,
     features.COMMAND,
     completion.COMMAND,
