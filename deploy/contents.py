@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import edgepress
+import edgepress.decoding
 import edgepress.interface
 import edgepress.preprocessing
 from deploy.bundle_target import BundleTarget
@@ -29,6 +30,7 @@ _ROOM = Path(__file__).parent
 _SCRIPTS = {
     "infer.py": _ROOM / "runtime" / "infer.py",
     "verify.py": _ROOM / "runtime" / "verify.py",
+    "decoding.py": Path(edgepress.decoding.__file__),
     "preprocessing.py": Path(edgepress.preprocessing.__file__),
     "interface.py": Path(edgepress.interface.__file__),
 }
@@ -59,7 +61,8 @@ class Contents:
 
 def sources() -> list[Path]:
     """The code that a bundle comes from: with another code, it is another bundle."""
-    return [*sorted(_ROOM.rglob("*.py")), _SCRIPTS["preprocessing.py"], _SCRIPTS["interface.py"]]
+    shared = [_SCRIPTS[name] for name in ("decoding.py", "preprocessing.py", "interface.py")]
+    return [*sorted(_ROOM.rglob("*.py")), *shared]
 
 
 def installed_versions(target: BundleTarget) -> dict[str, str]:

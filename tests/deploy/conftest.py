@@ -163,7 +163,7 @@ def scripts_of() -> Iterator[Scripts]:
 
     One process can so ask them many things; starting one for each would take minutes.
     """
-    names = ("infer", "verify", "preprocessing", "interface")
+    names = ("infer", "verify", "decoding", "preprocessing", "interface")
 
     def load(bundle: Path) -> tuple[Any, Any]:
         for name in names:

@@ -56,7 +56,7 @@ def pictures(tmp_path: Path) -> list[Path]:
 def test_bundle_has_everything_and_says_valid(bundle: Path, measured: Path) -> None:
     assert set(content_of(bundle)) == {
         *("README.md", "golden.npz", "infer.py", "labels.txt", "manifest.json", "manifest.sha256"),
-        *("interface.py", "model.onnx", "preprocessing.py", "requirements.txt", "verify.py"),
+        *("decoding.py", "interface.py", "model.onnx", "preprocessing.py", "requirements.txt", "verify.py"),
     }
     done = run(bundle, "verify.py")
     assert done.returncode == 0, done.stdout + done.stderr
