@@ -91,7 +91,7 @@ def picture_of(path: Path, least: tuple[int, int]) -> Image:
             _require_known_range(image)
             _bound(image, stream, least)
             image.load()
-        orientation = _orientation(image)
+            orientation = _orientation(image)
         image = _eight_bit(image)  # under the same name: each of them may be a quarter of a gigabyte
         image = _turned(image, orientation)
         return _rgb(image)
