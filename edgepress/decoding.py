@@ -195,6 +195,8 @@ def _is_decoded_by_rows(stream: IO[bytes]) -> bool:
 
 def _orientation(image: Image) -> int:
     """EXIF's number of it, 1 for upright; also where the EXIF cannot be read."""
+    if image.format == "TIFF":  # pillow's reader turns it as it loads
+        return 1
     try:
         found = image.getexif().get(_ORIENTATION, 1)
     except (SyntaxError, ValueError, TypeError, LookupError, OSError, EOFError, struct.error):
