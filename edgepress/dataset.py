@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgepress.decoding import DecodingError, picture_of
+from edgepress.decoding import picture_of
 from edgepress.errors import InputError, MissingRuntimeError
 from edgepress.files import sha256_of_file, sha256_of_json
 from edgepress.interface import PLAIN, Interface
@@ -205,7 +205,7 @@ def _file_reader(path: Path) -> Cropper:
         _pillow()
         try:
             return preprocessing.crop(picture_of(path, preprocessing.least_size))
-        except DecodingError as error:
+        except ValueError as error:
             raise InputError(
                 f"The picture {path} cannot be decoded ({error}). Remove it or replace it."
             ) from error

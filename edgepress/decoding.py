@@ -64,10 +64,6 @@ _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _SEQUENTIAL = frozenset({0xC0, 0xC1})
 
 
-class DecodingError(Exception):
-    """A picture cannot be decoded. The text says why, to stand in parentheses."""
-
-
 def picture_of(path: Path, least: tuple[int, int]) -> Image:
     """The picture in a file, upright, in pillow's mode RGB.
 
@@ -79,8 +75,9 @@ def picture_of(path: Path, least: tuple[int, int]) -> Image:
         The picture in its own size, or a JPEG of more than `LARGEST_PIXELS` reduced to no more than these.
 
     Raises:
-        DecodingError: No such file, not readable, of another format, damaged, truncated, too large, or with
-            pixels whose range is not known (32-bit integers, floats).
+        ValueError: No such file, not readable, of another format, damaged, truncated, too large, or with
+            pixels whose range is not known (32-bit integers, floats). The text says why, to stand in
+            parentheses; nothing else is raised of a picture.
         ImportError: Pillow is not installed.
     """
     import PIL.Image  # noqa: F401  # asks whether it is there
@@ -95,10 +92,8 @@ def picture_of(path: Path, least: tuple[int, int]) -> Image:
         image = _eight_bit(image)  # under the same name: each of them may be a quarter of a gigabyte
         image = _turned(image, orientation)
         return _rgb(image)
-    except DecodingError:
-        raise
     except Exception as error:  # pillow's readers raise whatever a broken file makes them meet
-        raise DecodingError(" ".join(str(error).split()) or type(error).__name__) from error
+        raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
 
 
 def _recognized(stream: IO[bytes]) -> Image:
@@ -121,7 +116,7 @@ def _recognized(stream: IO[bytes]) -> Image:
     head = stream.read(10)
     found = next((name for first, name in _FIRST_BYTES.items() if head.startswith(first)), None)
     if found is None:
-        raise DecodingError("it is no BMP, GIF, JPEG, PNG, TIFF or WebP")
+        raise ValueError("it is no BMP, GIF, JPEG, PNG, TIFF or WebP")
     if found == "GIF" and len(head) == 10:  # pillow's reader makes room for one before it says the size
         _require_size(struct.unpack("<HH", head[6:]))
     stream.seek(0)
@@ -130,7 +125,7 @@ def _recognized(stream: IO[bytes]) -> Image:
 
 def _require_known_range(image: Image) -> None:
     if image.mode not in _EIGHT_BIT and not _has_sixteen_bits(image):
-        raise DecodingError(f"its pixels are of mode {image.mode}, and 8 or 16 bits a channel are wanted")
+        raise ValueError(f"its pixels are of mode {image.mode}, and 8 or 16 bits a channel are wanted")
 
 
 def _has_sixteen_bits(image: Image) -> bool:
@@ -156,7 +151,7 @@ def _bound(image: Image, stream: IO[bytes], least: tuple[int, int]) -> None:
 def _require_size(size: tuple[int, ...]) -> None:
     width, height = size
     if width * height > LARGEST_PIXELS:
-        raise DecodingError(
+        raise ValueError(
             f"it has {width:,} × {height:,} pixels; wanted are at most {LARGEST_PIXELS:,}, or a JPEG that is "
             "not progressive, which is decoded smaller: scale it down"
         )

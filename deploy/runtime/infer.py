@@ -158,13 +158,13 @@ def read_pictures(path: Path, manifest: Any) -> Any:
         raise Refusal(f"{wrong}. Give pictures, e.g. JPEG or PNG.")
     if path.suffix == ".npy":
         return _read_array(path, (preprocessing.height, preprocessing.width, 3))
-    from decoding import DecodingError, picture_of
+    from decoding import picture_of
 
     try:
         return preprocessing.crop(picture_of(path, preprocessing.least_size))[None]
     except ImportError as error:
         raise Refusal(f"pillow cannot be imported ({error}). {INSTALL}") from error
-    except DecodingError as error:
+    except ValueError as error:
         raise Refusal(f"{path} cannot be decoded ({error}). Give another picture.") from error
 
 
