@@ -17,6 +17,7 @@ from benchmark.measurement import (
 )
 from benchmark.preparation import BenchmarkRequest, Preparation
 from benchmark.rows import Row, skip_reason
+from edgepress.decoding import DECODING_VERSION
 from edgepress.files import sha256_of_json
 from edgepress.record import to_json
 
@@ -51,6 +52,7 @@ def blank_results(run: Preparation) -> Results:
         reference.artifact.sha256,
         to_json(model),
         pictures.classes,
+        DECODING_VERSION,
     ]
     return replace(blank, key=sha256_of_json(depends_on))
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import edgepress
+import edgepress.decoding
 import edgepress.interface
 import edgepress.isa
 import edgepress.preprocessing
@@ -29,7 +30,7 @@ from edgepress.record import to_json
 SCHEMA_VERSION = 2
 GOLDEN_FILE = "golden.npz"
 _ROOM = Path(__file__).parent
-_OF_THE_TOOLKIT = (edgepress.preprocessing, edgepress.interface, edgepress.isa)
+_OF_THE_TOOLKIT = (edgepress.decoding, edgepress.preprocessing, edgepress.interface, edgepress.isa)
 _SCRIPTS = {
     **{
         f"{name}.py": RUNTIME_ROOM / f"{name}.py"

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgepress.decoding import picture_of
 from edgepress.errors import InputError, MissingRuntimeError
 from edgepress.files import sha256_of_file, sha256_of_json
 from edgepress.interface import PLAIN, Interface
@@ -201,12 +202,10 @@ def _sha256_of_picture(path: Path) -> str:
 
 def _file_reader(path: Path) -> Cropper:
     def read(preprocessing: Preprocessing) -> NDArray[np.uint8]:
-        pillow = _pillow()
+        _pillow()
         try:
-            with pillow.open(path) as image:
-                return preprocessing.crop(image)
-        except (OSError, SyntaxError, ValueError, pillow.DecompressionBombError) as error:
-            # SyntaxError is pillow's for a broken PNG
+            return preprocessing.crop(picture_of(path, preprocessing.least_size))
+        except ValueError as error:
             raise InputError(
                 f"The picture {path} cannot be decoded ({error}). Remove it or replace it."
             ) from error

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 _IMAGENET_MEAN_255 = (123.68, 116.779, 103.939)
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
+
+# Of a thin picture, 1×10,000 say, only the part that is looked at is scaled: the whole might not fit into
+# memory. Of others the whole is scaled: pillow rounds some values the other way if it scales a part.
+_MOST_SCALED = 64
 
 
 class PreprocessMode(str, Enum):
@@ -64,24 +69,45 @@ class Preprocessing:
     width: int
     crop_ratio: float = 0.875
 
+    @property
+    def least_size(self) -> tuple[int, int]:
+        """(width, height) below which decoding must not reduce a picture: to it `crop` scales down."""
+        return ceil(self.width / self.crop_ratio), ceil(self.height / self.crop_ratio)
+
     def crop(self, image: Image) -> NDArray[np.uint8]:
         """Scale and crop a picture: any size in, (height, width, 3) uint8 RGB out.
 
+        Args:
+            image: As `decoding.picture_of` gives it, or of any other mode with 8 bits a channel.
+
         Raises:
-            ValueError: The values of the picture have no known range (32-bit integer or float pictures).
+            ValueError: The picture has 16 or 32 bits a channel, which pillow would clip.
         """
         import numpy as np
-        from PIL import Image as Pillow
 
-        image = _eight_bit(image).convert("RGB")
+        if image.mode == "F" or image.mode.startswith("I"):
+            raise ValueError(f"its pixels are of mode {image.mode}, and 8 bits a channel are wanted")
+        if image.mode != "RGB":
+            image = image.convert("RGB")
         if image.size != (self.width, self.height):
-            scale = max(self.width / image.width, self.height / image.height) / self.crop_ratio
-            size = (round(image.width * scale), round(image.height * scale))
-            if size != image.size:
-                image = image.resize(size, Pillow.Resampling.BILINEAR)
-            left, top = (image.width - self.width) // 2, (image.height - self.height) // 2
-            image = image.crop((left, top, left + self.width, top + self.height))
+            image = self._middle(image)
         return np.asarray(image, dtype=np.uint8)
+
+    def _middle(self, image: Image) -> Image:
+        """The middle of the scaled picture."""
+        from PIL.Image import Resampling
+
+        scale = max(self.width / image.width, self.height / image.height) / self.crop_ratio
+        size = (round(image.width * scale), round(image.height * scale))
+        left, top = (size[0] - self.width) // 2, (size[1] - self.height) // 2
+        right, bottom = left + self.width, top + self.height
+        if size[0] * size[1] > _MOST_SCALED * self.width * self.height:
+            across, down = image.width / size[0], image.height / size[1]
+            box = (left * across, top * down, right * across, bottom * down)
+            return image.resize((self.width, self.height), Resampling.BILINEAR, box=box)
+        if size != image.size:
+            image = image.resize(size, Resampling.BILINEAR)
+        return image.crop((left, top, right, bottom))
 
     def normalize(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(N, height, width, 3) uint8 RGB → the model's input, float32 of the same shape."""
@@ -135,15 +161,3 @@ class Preprocessing:
             int(value["width"]),
             float(value["crop_ratio"]),
         )
-
-
-def _eight_bit(image: Image) -> Image:
-    """16-bit grey pictures scaled to 8 bits; pillow's own conversion would clip them to white."""
-    import numpy as np
-    from PIL import Image as Pillow
-
-    if image.mode.startswith("I;16"):
-        return Pillow.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
-    if image.mode in {"I", "F"}:
-        raise ValueError(f"its pixels are of mode {image.mode}, and 8 or 16 bits a channel are wanted")
-    return image

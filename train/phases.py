@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepress.dataset import Dataset, Picture
+from edgepress.decoding import DECODING_VERSION
 from edgepress.files import sha256_of_json
 from edgepress.models.weights import fingerprint_of
 from edgepress.progress import Progress
@@ -39,7 +40,7 @@ def feature_file(plan: Plan, convolutions: "keras.Model") -> Path:
             "weights": fingerprint_of(convolutions),
             "pooling": plan.request.head.pooling.value,
             "preprocessing": to_json(plan.preprocessing),
-            "views": VIEWS_VERSION,
+            "views": [DECODING_VERSION, VIEWS_VERSION],
             "versions": versions_of("tensorflow", "pillow"),
         }
     )

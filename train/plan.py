@@ -8,6 +8,7 @@ from typing import Any
 
 import edgepress
 from edgepress.dataset import DIGITS, Dataset, open_data
+from edgepress.decoding import DECODING_VERSION
 from edgepress.errors import InputError, MissingRuntimeError
 from edgepress.files import sha256_of_file, sha256_of_json
 from edgepress.labels import read_labels
@@ -132,7 +133,7 @@ def plan_of(request: TrainRequest) -> Plan:
             "data": pictures.fingerprint,
             "classes": pictures.classes,
             "preprocessing": to_json(preprocessing),
-            "procedure": [_PROCEDURE, VIEWS_VERSION],
+            "procedure": [_PROCEDURE, DECODING_VERSION, VIEWS_VERSION],
             "versions": [edgepress.__version__, *versions_of("keras", "tensorflow", "pillow")],
         }
     )

@@ -53,16 +53,13 @@ def read_pictures(path: Path, manifest: Any) -> Any:
         raise Refusal(f"{wrong}. Give pictures, e.g. JPEG or PNG.")
     if path.suffix == ".npy":
         return _read_array(path, (preprocessing.height, preprocessing.width, 3))
-    import numpy as np
+    from decoding import picture_of
 
     try:
-        from PIL import Image
+        return preprocessing.crop(picture_of(path, preprocessing.least_size))[None]
     except ImportError as error:
         raise Refusal(f"pillow cannot be imported ({error}). {INSTALL}") from error
-    try:
-        with Image.open(path) as image:
-            return preprocessing.crop(image)[np.newaxis]
-    except Exception as error:  # pillow's readers raise whatever a broken file makes them meet
+    except ValueError as error:
         raise Refusal(f"{path} cannot be decoded ({error}). Give another picture.") from error
 
 

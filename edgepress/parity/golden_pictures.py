@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepress.dataset import Picture, drawn_from
+from edgepress.decoding import picture_of
 from edgepress.parity.golden import PictureKind
 from edgepress.preprocessing import Preprocessing
 
@@ -81,15 +82,13 @@ def _shipped_photos(preprocessing: Preprocessing) -> list[NDArray[np.uint8]]:
             "no photos in the golden set, a drawn picture only: it takes edgepress[data], or --data"
         )
         return []
-    from PIL import Image
-
     folder = Path(found.submodule_search_locations[0], "datasets", "images")
     windows = []
     for name in ("china.jpg", "flower.jpg"):
-        with Image.open(folder / name) as photo:
-            side = min(photo.size)
-            step = (photo.width - side) // (PHOTOS // 2 - 1)
-            windows += [
-                photo.crop((left, 0, left + side, side)) for left in range(0, photo.width - side + 1, step)
-            ]
+        photo = picture_of(folder / name, preprocessing.least_size)
+        side = min(photo.size)
+        step = (photo.width - side) // (PHOTOS // 2 - 1)
+        windows += [
+            photo.crop((left, 0, left + side, side)) for left in range(0, photo.width - side + 1, step)
+        ]
     return [preprocessing.crop(window) for window in windows]

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from edgepress.dataset import Dataset
+from edgepress.decoding import DECODING_VERSION
 from edgepress.evaluation_data import Labels
 from edgepress.files import sha256_of_json
 
@@ -25,6 +26,6 @@ class Pictures:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over pictures, order and labels."""
+        """SHA-256 over pictures and how they are decoded, order and labels."""
         labels = None if self.labels is None else [int(label) for label in self.labels]
-        return sha256_of_json([[p.sha256 for p in self.dataset.pictures], labels])
+        return sha256_of_json([[p.sha256 for p in self.dataset.pictures], labels, DECODING_VERSION])

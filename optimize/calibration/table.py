@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepress.dataset import Dataset
+from edgepress.decoding import DECODING_VERSION
 from edgepress.errors import InputError
 from edgepress.files import read_json, sha256_of_json, write_json
 from edgepress.preprocessing import Preprocessing
@@ -19,7 +20,7 @@ from optimize.calibration.range import Range, Ranges
 from optimize.calibration.stability import Stability
 
 CALIBRATION = "calibration.json"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -35,6 +36,7 @@ class Sample:
         preprocessing: From picture to tensor.
         method: From the values of a tensor to its range.
         is_equalized: Whether the network was equalized before, so that its activations are others.
+        decoding: How the files became pixels; the same file gives others in another version.
     """
 
     source: str
@@ -43,6 +45,7 @@ class Sample:
     preprocessing: Preprocessing
     method: CalibrationMethod = CalibrationMethod.MINMAX
     is_equalized: bool = False
+    decoding: int = DECODING_VERSION
 
     @classmethod
     def of(
@@ -64,6 +67,7 @@ class Sample:
             "source": self.source,
             "seed": self.seed,
             "samples": len(self.pictures),
+            "decoding": self.decoding,
             "preprocessing": self.preprocessing.to_json(),
             "pictures": list(self.pictures),
         }
@@ -78,18 +82,20 @@ class Sample:
             Preprocessing.from_json(value["preprocessing"]),
             CalibrationMethod(value["method"]),
             bool(value["is_equalized"]),
+            int(value["decoding"]),
         )
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the pictures' content and order, of preprocessing, method and equalization."""
-        method = [self.method.value, self.method.parameter, self.is_equalized]
+        """SHA-256 of the pictures' content and order, of decoding, preprocessing, method and equalization."""
+        method = [self.method.value, self.method.parameter, self.is_equalized, self.decoding]
         return sha256_of_json([*method, list(self.pictures), self.preprocessing.to_json()])
 
     @property
     def observed_fingerprint(self) -> str:
         """SHA-256 of what the smallest and largest values depend on: all of that but order and method."""
-        return sha256_of_json([self.is_equalized, sorted(self.pictures), self.preprocessing.to_json()])
+        picture = [self.decoding, self.preprocessing.to_json()]
+        return sha256_of_json([self.is_equalized, sorted(self.pictures), *picture])
 
 
 @dataclass(frozen=True)

@@ -106,6 +106,25 @@ def small_bundle(small: Path) -> Path:
 
 
 @pytest.fixture
+def pictures(tmp_path: Path) -> list[Path]:
+    """50 pictures of mixed size and mode."""
+    from PIL import Image
+    from sklearn.datasets import load_sample_images
+
+    photos = load_sample_images().images
+    random = np.random.default_rng(1)
+    paths = []
+    for i in range(50):
+        mode = ("RGB", "L", "RGBA", "P", "CMYK", "1", "LA")[i % 7]
+        left, top = random.integers(0, 300), random.integers(0, 200)
+        width, height = random.integers(20, 320), random.integers(20, 220)
+        image = Image.fromarray(photos[i % 2][top : top + height, left : left + width]).convert(mode)
+        paths.append(tmp_path / f"{i}.{'jpg' if mode in {'RGB', 'L', 'CMYK'} else 'png'}")
+        image.save(paths[-1])
+    return paths
+
+
+@pytest.fixture
 def write_results() -> Callable[..., None]:
     """Writes a results.json with one row, of onnx-fp32, into a folder."""
 
@@ -164,8 +183,8 @@ def scripts_of() -> Iterator[Scripts]:
     One process can so ask them many things; starting one for each would take minutes.
     """
     names = (
-        *("backend", "bundle", "checks", "checksums", "infer", "interface", "isa", "latency"),
-        *("preprocessing", "signature", "verify", "version_range"),
+        *("backend", "bundle", "checks", "checksums", "decoding", "infer", "interface", "isa"),
+        *("latency", "preprocessing", "signature", "verify", "version_range"),
     )
 
     def load(bundle: Path) -> tuple[Any, Any]:

@@ -35,29 +35,18 @@ def content_of(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
-@pytest.fixture
-def pictures(tmp_path: Path) -> list[Path]:
-    """50 pictures of mixed size and mode."""
-    from PIL import Image
-    from sklearn.datasets import load_sample_images
-
-    photos = load_sample_images().images
-    random = np.random.default_rng(1)
-    paths = []
-    for i in range(50):
-        mode = ("RGB", "L", "RGBA", "P", "CMYK", "1", "LA")[i % 7]
-        left, top = random.integers(0, 300), random.integers(0, 200)
-        width, height = random.integers(20, 320), random.integers(20, 220)
-        image = Image.fromarray(photos[i % 2][top : top + height, left : left + width]).convert(mode)
-        paths.append(tmp_path / f"{i}.{'jpg' if mode in {'RGB', 'L', 'CMYK'} else 'png'}")
-        image.save(paths[-1])
-    return paths
-
-
 def test_bundle_has_everything_and_says_valid(bundle: Path, measured: Path) -> None:
     assert set(content_of(bundle)) == {
-        *("README.md", "backend.py", "bundle.py", "checks.py", "checksums.py", "golden.npz", "infer.py"),
-        *("interface.py", "isa.py", "labels.txt", "latency.py", "manifest.json", "manifest.sha256"),
+        *("README.md", "backend.py", "bundle.py", "checks.py", "checksums.py", "decoding.py", "golden.npz"),
+        *(
+            "infer.py",
+            "interface.py",
+            "isa.py",
+            "labels.txt",
+            "latency.py",
+            "manifest.json",
+            "manifest.sha256",
+        ),
         *("model.onnx", "preprocessing.py", "requirements.txt", "signature.py", "verify.py"),
         "version_range.py",
     }

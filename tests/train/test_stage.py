@@ -213,7 +213,8 @@ def test_feature_file_depends_on_whatever_decides_a_feature(
     for change in ({"mode": PreprocessMode.TORCH}, {"height": 48}, {"crop_ratio": 1.0}):
         other = replace(plan, preprocessing=replace(plan.preprocessing, **change))
         found.append(phases.feature_file(other, network))
-    for name, value in (("VIEWS_VERSION", 99), ("versions_of", lambda *_: ["2.99", "12.0"])):
+    changes = (("VIEWS_VERSION", 99), ("DECODING_VERSION", 99), ("versions_of", lambda *_: ["2.99", "12.0"]))
+    for name, value in changes:
         with monkeypatch.context() as patch:
             patch.setattr(phases, name, value)
             found.append(phases.feature_file(plan, network))

@@ -80,7 +80,7 @@ def test_calibration_table_load_makes_a_table_of_schema_1_anew(
 ) -> None:
     (tmp_path / CALIBRATION).write_text('{"schema_version": 1, "method": "minmax", "graphs": {}}')
     assert CalibrationTable.load(tmp_path) is None
-    assert "has schema version 1, this edgepress writes 2: it is made anew" in caplog.text
+    assert "has schema version 1, this edgepress writes 3: it is made anew" in caplog.text
 
 
 def test_ranges_of_refuses_the_table_of_another_model() -> None:
@@ -95,6 +95,7 @@ def test_sample_fingerprint_follows_pictures_order_preprocessing_and_method() ->
         Sample("x", 0, ("a",), PREPROCESSING),
         Sample("x", 0, ("a", "b"), Preprocessing(PreprocessMode.CAFFE, 8, 8)),
         replace(sample, method=CalibrationMethod.ENTROPY),
+        replace(sample, decoding=1),
     ]
     assert sample.fingerprint not in {other.fingerprint for other in others}
     assert table_of().fingerprint != table_of(sample=others[0]).fingerprint
