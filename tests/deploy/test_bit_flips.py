@@ -59,7 +59,7 @@ def require_invalid(bundle: Path, verify: Any, seed: int, public_key: Path | Non
     hit: Counter[str] = Counter()
     for path, at, bit in places(files_of(bundle), FLIPS, seed):
         with flipped(path, at, bit):
-            done, verdict = verify.verify(public_key)
+            done, verdict = verify.verify(options)
         assert verdict == "INVALID", (path.name, at, bit, done)
         assert [name for name, _ in done] in (["failed"], ["files", "failed"]), "nothing was run before"
         assert "\n" not in done[-1][1]
