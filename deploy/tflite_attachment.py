@@ -1,14 +1,14 @@
 """A buffer is added to a TFLite file in front of it, and files are added behind it; the model stays as it is.
 
-Offsets inside a flatbuffer are relative and lead forward (flatbuffers.dev/internals). So a new `Model` table in
-front can refer to all that the old one refers to, wherever that lies; to pack the file anew would hold 550 MB of
-weights in memory. What is in front is a multiple of 16 bytes, so all stays as aligned as it was. The old table
-remains as bytes that nothing refers to. Places counted from the beginning of the file, which TFLite's schema
-has for large data (`Buffer.offset`, `Operator.large_custom_options_offset`), are moved on.
+Offsets inside a flatbuffer are relative and lead forward (flatbuffers.dev/internals). So a new `Model` table
+in front can refer to all that the old one refers to, wherever that lies; to pack the file anew would hold
+550 MB of weights in memory. What is in front is a multiple of 16 bytes, so all stays as aligned as it was. The
+old table remains as bytes that nothing refers to. Places counted from the beginning of the file, which
+TFLite's schema has for large data (`Buffer.offset`, `Operator.large_custom_options_offset`), are moved on.
 
-Files behind it are a zip archive without compression, as the documentation of TFLite Metadata asks for: readers
-take a file's bytes where they lie. Its own offsets count from the beginning of the whole file, because the
-reader for Android (ZipFile.java of tflite-support) takes them so.
+Files behind it are a zip archive without compression, as the documentation of TFLite Metadata asks for:
+readers take a file's bytes where they lie. Its own offsets count from the beginning of the whole file, because
+the reader for Android (ZipFile.java of tflite-support) takes them so.
 """
 
 import mmap
@@ -59,9 +59,7 @@ def mapped_model(path: Path) -> "Iterator[Any]":
                 raise InputError(f"{path} is damaged ({error}). Export the model anew.") from error
 
 
-def attach(
-    source: Path, destination: Path, name: str, content: bytes, files: Mapping[str, bytes]
-) -> int:
+def attach(source: Path, destination: Path, name: str, content: bytes, files: Mapping[str, bytes]) -> int:
     """Write a TFLite file with one more entry in `Model.metadata`, and with files behind it.
 
     Args:
@@ -85,8 +83,8 @@ def attach(
     room = size + moved + sum(map(len, files.values()))
     if room >= LIMIT_BYTES:
         raise InputError(
-            f"One TFLite file holds less than {LIMIT_BYTES / 1e9:.1f} GB, and {source} with what is added would "
-            f"have {room / 1e9:.1f} GB. Use a smaller variant."
+            f"One TFLite file holds less than {LIMIT_BYTES / 1e9:.1f} GB, and {source} with what is added "
+            f"would have {room / 1e9:.1f} GB. Use a smaller variant."
         )
     with destination.open("w+b") as stream, source.open("rb") as old:
         stream.write(head)

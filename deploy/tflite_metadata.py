@@ -1,14 +1,14 @@
 """A TFLite file that says what it takes and gives: TFLite Metadata, which readers on phones go by.
 
-MediaPipe Tasks, the Task Library and Android Studio prepare pictures and name classes by them. They were
-described in "Adding metadata to TensorFlow Lite models" (ai.google.dev/edge/litert): a flatbuffer in the buffer
-that `Model.metadata` calls TFLITE_METADATA (`deploy.tflite_metadata_format`), and a zip of the labels at the end
-of the file (`deploy.tflite_attachment`).
+MediaPipe Tasks, the Task Library and Android Studio prepare pictures and name classes by them. They are
+described in "Adding metadata to TensorFlow Lite models" (ai.google.dev/edge/litert): a flatbuffer in the
+buffer that `Model.metadata` calls TFLITE_METADATA (`deploy.tflite_metadata_format`), and a zip of the labels
+at the end of the file (`deploy.tflite_attachment`).
 
-What they can say of a picture is (value - mean) / deviation of R, G and B. They cannot say BGR, a crop, or a
-batch, and what their readers cannot do is told by `obstacle_to_readers`. For BGR the color space is left UNKNOWN
-and no normalization is given. Then MediaPipe Tasks and the Task Library refuse the file when they load it
-(image_tensor_specs.cc of both), where otherwise they would silently feed it the channels in the wrong order.
+What they can say of a picture is (value - mean) / deviation of R, G and B. They cannot say BGR, and what their
+readers cannot feed is told by `obstacle_to_readers`. For BGR the color space is left UNKNOWN and no
+normalization is given. Then MediaPipe Tasks and the Task Library refuse the file when they load it
+(image_tensor_specs.cc of both), where otherwise they would feed it the channels in the wrong order, unnoticed.
 """
 
 from collections.abc import Mapping
@@ -41,6 +41,8 @@ LABELS = "labels.txt"
 AUTHOR = "edgepress"
 """Who made the file; of who made the model nothing is known."""
 
+_NOTHING = "Nothing was written. Report it: this is a mistake in edgepress."
+
 
 def with_metadata(
     source: Path, destination: Path, card: ModelCard, artifact: Artifact, licence: str | None = None
@@ -69,6 +71,8 @@ def with_metadata(
     with atomic_path(destination) as temporary:
         moved = attach(source, temporary, ENTRY, encoded(metadata), files)
         _prove(source, temporary, moved, metadata, files)
+        if labels_of(temporary) != card.labels:
+            raise ProofError(f"{LABELS} holds other labels than the model has. {_NOTHING}")
     return metadata
 
 
@@ -99,25 +103,25 @@ def labels_text(labels: tuple[str, ...]) -> str:
 
 
 def obstacle_to_readers(card: ModelCard, artifact: Artifact) -> str | None:
-    """Why readers that go by metadata (MediaPipe Tasks, the Task Library) cannot feed this file; None if they can.
+    """Why readers that go by metadata cannot feed this file, and what to do; None if they can.
 
-    The sentence says what to do. Whoever feeds the file by code of their own is not concerned.
+    These are MediaPipe Tasks and the Task Library. Whoever feeds the file by code of their own is not concerned.
     """
     given = artifact.inputs[0]
     if artifact.interface.pixels is Pixels.PREPROCESSED and card.preprocessing.affine.reverses_channels:
         return (
-            f"{artifact.id} takes BGR, and readers of TFLite Metadata know RGB alone. Export with --pixels rgb: "
-            "then the preprocessing is inside."
+            f"{artifact.id} takes BGR, and readers of TFLite Metadata know RGB alone. Export with "
+            "--pixels rgb: then the preprocessing is inside."
         )
     if given.dtype not in {"float32", "uint8"}:
         return (
-            f"{artifact.id} takes {given.dtype}, and readers of TFLite Metadata feed float32 or uint8. Bundle a "
-            "--variant with float32 input and output."
+            f"{artifact.id} takes {given.dtype}, and readers of TFLite Metadata feed float32 or uint8. "
+            "Bundle a --variant with float32 input and output."
         )
     if given.shape[0] != 1:
         return (
-            f"{artifact.id} takes {given.shape[0]} pictures at a time, and readers of TFLite Metadata feed one. "
-            "Export with --batch 1."
+            f"{artifact.id} takes {given.shape[0]} pictures at a time, and readers of TFLite Metadata feed "
+            "one. Export with --batch 1."
         )
     return None
 
@@ -137,7 +141,9 @@ def metadata_for(
         InputError: It is no TFLite file, or its inputs and outputs are not those of the artifact.
     """
     if artifact.format is not Format.TFLITE:
-        raise InputError(f"{artifact.id} is {artifact.format.value}, and TFLite Metadata need a .tflite file.")
+        raise InputError(
+            f"{artifact.id} is {artifact.format.value}, and TFLite Metadata need a .tflite file."
+        )
     specs = {tensor.name: tensor for tensor in (*artifact.inputs, *artifact.outputs)}
     inputs, outputs = _names(path, artifact)
     head = artifact.outputs[0].name
@@ -169,7 +175,8 @@ def _names(path: Path, artifact: Artifact) -> tuple[list[str], list[str]]:
     wanted = tuple([tensor.name for tensor in side] for side in (artifact.inputs, artifact.outputs))
     if [sorted(side) for side in found] != [sorted(side) for side in wanted]:
         raise InputError(
-            f"{path}: wanted inputs and outputs {wanted}, as the manifest says, got {found}. Export the model anew."
+            f"{path}: wanted inputs and outputs {wanted}, as the manifest says, got {found}. "
+            "Export the model anew."
         )
     return found[0], found[1]
 
@@ -195,8 +202,9 @@ def _input(tensor: TensorSpec, card: ModelCard, artifact: Artifact) -> TensorDes
     formula = f"(value - mean) / deviation with mean {mean} and deviation {deviation} of R, G and B"
     if preprocessing.affine.reverses_channels:
         said = (
-            f"{size}, BGR: {formula}, then the order of the channels is reversed. TFLite Metadata cannot say "
-            f"BGR, so no color space and no normalization are given: prepare pictures in your own code. {crop}"
+            f"{size}, BGR: {formula}, then the order of the channels is reversed. TFLite Metadata cannot "
+            "say BGR, so no color space and no normalization are given: prepare pictures in your own code. "
+            f"{crop}"
         )
         return TensorDescription(tensor.name, said, ColorSpace.UNKNOWN)
     said = f"{size}, RGB: {formula}. {crop}"
@@ -208,7 +216,7 @@ def _listed(values: tuple[float, ...]) -> str:
 
 
 def _normalization(preprocessing: Preprocessing) -> Normalization:
-    """values * scale + offset as (values - mean) / deviation, in float32."""
+    """The preprocessing's values * scale + offset as (values - mean) / deviation, in float32."""
     affine = preprocessing.affine
     pairs = zip(affine.scale, affine.offset, strict=True)
     return Normalization(
@@ -223,7 +231,9 @@ def _float32(*values: float) -> tuple[float, ...]:
 
 def _scores(tensor: TensorSpec, card: ModelCard, artifact: Artifact) -> TensorDescription:
     labels = AssociatedFile(LABELS, "Names of the classes, one a line.", FileKind.TENSOR_AXIS_LABELS)
-    name = {Activation.NONE: "", Activation.SOFTMAX: "softmax", Activation.SIGMOID: "sigmoid"}[card.activation]
+    name = {Activation.NONE: "", Activation.SOFTMAX: "softmax", Activation.SIGMOID: "sigmoid"}[
+        card.activation
+    ]
     values = None
     said = f"Score of each of the {card.class_count} classes."
     if name and artifact.interface.scores is Scores.PROBABILITIES:
@@ -231,9 +241,7 @@ def _scores(tensor: TensorSpec, card: ModelCard, artifact: Artifact) -> TensorDe
         values = ValueRange(_float32(0), _float32(1))
     elif name:
         said = f"Logit of each of the {card.class_count} classes; {name} makes probabilities of them."
-    return TensorDescription(
-        tensor.name, said, values=values, files=() if card.labels is None else (labels,)
-    )
+    return TensorDescription(tensor.name, said, values=values, files=() if card.labels is None else (labels,))
 
 
 def _further(tensor: TensorSpec) -> TensorDescription:
@@ -243,20 +251,21 @@ def _further(tensor: TensorSpec) -> TensorDescription:
 def _prove(
     source: Path, path: Path, moved: int, metadata: TfliteMetadata, files: Mapping[str, bytes]
 ) -> None:
-    """The metadata read as they were meant, the files can be unzipped, and the model is where it was moved to."""
-    again = "Nothing was written. This is a mistake in edgepress: please report it."
+    """The metadata read as they were meant, the files unzip, and the model is where it was moved to."""
     try:
         found = metadata_of(path)
     except InputError as error:
-        raise ProofError(f"The file with metadata cannot be read ({error}). {again}") from error
+        raise ProofError(f"The file with metadata cannot be read ({error}). {_NOTHING}") from error
     if found != metadata:
-        raise ProofError(f"TFLite Metadata: wanted {metadata}, read {found}. {again}")
+        raise ProofError(f"TFLite Metadata: wanted {metadata}, read {found}. {_NOTHING}")
     if attached_files(path) != dict(files):
-        raise ProofError(f"Files at the end: wanted {', '.join(files) or 'none'}, unzipped others. {again}")
+        raise ProofError(
+            f"Files at the end: wanted {', '.join(files) or 'none'}, unzipped others. {_NOTHING}"
+        )
     with mapped_model(source) as old, mapped_model(path) as new:
         wanted, places = _places(old, moved), _places(new, 0)
     if places[: len(wanted)] != wanted or len(places) != len(wanted) + 1:
-        raise ProofError(f"The file with metadata refers to other parts than {source.name}. {again}")
+        raise ProofError(f"The file with metadata refers to other parts than {source.name}. {_NOTHING}")
 
 
 def _places(model: Any, moved: int) -> list[tuple[int, int]]:

@@ -1,9 +1,9 @@
 """TFLite Metadata as bytes: the FlatBuffers schema of tensorflow/tflite-support, version 1.0 of its parser.
 
 metadata_schema.fbs (tensorflow_lite_support/metadata in https://github.com/tensorflow/tflite-support) gives
-tables and order of fields; how tables lie in bytes is FlatBuffers' own (flatbuffers.dev/internals). What that
-project generated from the schema comes only with `tflite-support` and `mediapipe`: the former is no longer
-maintained, the latter brings a whole framework. We use a dozen fields, so they are written here by their places.
+tables and order of fields; how tables lie in bytes is FlatBuffers' own (flatbuffers.dev/internals). Code that
+is generated from the schema comes only with `tflite-support`, which is no longer maintained, and with
+`mediapipe`, a framework of its own. We use some twenty fields, so they are written here by their places.
 """
 
 import struct
