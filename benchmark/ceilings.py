@@ -19,7 +19,7 @@ from benchmark.roofline import Ceilings, GemmRate
 from edgepress.artifact import Device, Precision
 from edgepress.doctor.fact import Unknown, text_of
 from edgepress.doctor.memory_state import memory_state_under
-from edgepress.machine import cpu_flags_of
+from edgepress.isa import cpu_flags_of
 from edgepress.record import from_json, to_json
 
 COMMAND = (sys.executable, "-m", "benchmark.ceilings_worker")

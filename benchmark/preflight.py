@@ -21,7 +21,8 @@ from edgepress.doctor.gpu_state import Clock, GpuState, gpu_states
 from edgepress.doctor.hardware import features_of, governor_of
 from edgepress.doctor.memory_state import memory_state_under
 from edgepress.doctor.trial import Verdict, try_backends
-from edgepress.machine import cpu_flags_of, cpu_model_of, isa_of, usable_cores
+from edgepress.isa import cpu_flags_of, cpu_model_of, isa_of
+from edgepress.machine import usable_cores
 from edgepress.runners.runner import RunnerKind, runner_kinds
 
 Told = TypeVar("Told")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from edgepress.artifact import Artifact, Device, Format
 from edgepress.errors import unknown_choice
-from edgepress.machine import Isa
+from edgepress.isa import Isa
 from edgepress.manifest import Manifest
 from edgepress.runners.runner import Purpose, RunnerKind, runner_kinds, runner_names
 

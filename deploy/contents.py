@@ -1,5 +1,6 @@
 """The files of a bundle."""
 
+import contextlib
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,28 +10,32 @@ from typing import Any
 
 import edgepress
 import edgepress.interface
+import edgepress.isa
 import edgepress.preprocessing
 from deploy.bundle_target import BundleTarget
 from deploy.delivered import BUNDLE_MANIFEST
 from deploy.evidence import Evidence
 from deploy.golden import Golden, npz_bytes
+from deploy.payload import RUNTIME_ROOM, Payload, Source
 from deploy.readme import readme
 from deploy.runtime.verify import SUMS
-from deploy.selection import Choice
-from edgepress.errors import InputError, MissingRuntimeError
+from deploy.runtime_choice import RuntimeChoice
+from deploy.selection import Choice, Limits
+from edgepress.errors import InputError
 from edgepress.files import sha256_of_file, write_json
 from edgepress.manifest import Manifest
 from edgepress.record import to_json
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 GOLDEN_FILE = "golden.npz"
-_MODEL = "model.onnx"
 _ROOM = Path(__file__).parent
+_OF_THE_TOOLKIT = (edgepress.preprocessing, edgepress.interface, edgepress.isa)
 _SCRIPTS = {
-    "infer.py": _ROOM / "runtime" / "infer.py",
-    "verify.py": _ROOM / "runtime" / "verify.py",
-    "preprocessing.py": Path(edgepress.preprocessing.__file__),
-    "interface.py": Path(edgepress.interface.__file__),
+    **{
+        f"{name}.py": RUNTIME_ROOM / f"{name}.py"
+        for name in ("infer", "verify", "bundle", "checks", "latency", "version_range")
+    },
+    **{Path(str(module.__file__)).name: Path(str(module.__file__)) for module in _OF_THE_TOOLKIT},
 }
 
 
@@ -41,7 +46,10 @@ class Contents:
     Attributes:
         manifest: Of the artifacts.
         target: For which it is.
+        runtime: That executes it there.
         choice: The artifact in it.
+        payload: The files of its delivery.
+        limits: That the user set.
         evidence: What was measured, of this and of other artifacts; None without.
         golden: Pictures and what the model makes of them.
         versions: Of edgepress and of what the golden logits were computed with, by package.
@@ -50,7 +58,10 @@ class Contents:
 
     manifest: Manifest
     target: BundleTarget
+    runtime: RuntimeChoice
     choice: Choice
+    payload: Payload
+    limits: Limits
     evidence: Evidence | None
     golden: Golden
     versions: Mapping[str, str]
@@ -59,20 +70,16 @@ class Contents:
 
 def sources() -> list[Path]:
     """The code that a bundle comes from: with another code, it is another bundle."""
-    return [*sorted(_ROOM.rglob("*.py")), _SCRIPTS["preprocessing.py"], _SCRIPTS["interface.py"]]
+    return sorted({*_ROOM.rglob("*.py"), *_SCRIPTS.values()})
 
 
-def installed_versions(target: BundleTarget) -> dict[str, str]:
-    """Of edgepress and of what runs the bundle here.
-
-    Raises:
-        MissingRuntimeError: One of them is not installed.
-    """
-    try:
-        found = {package: metadata.version(package) for package in target.requirements}
-    except metadata.PackageNotFoundError as error:
-        raise MissingRuntimeError(str(error.name), "cpu") from error
-    return {"edgepress": edgepress.__version__, **found}
+def installed_versions(runtime: RuntimeChoice) -> dict[str, str]:
+    """Of edgepress and of what runs the bundle, as far as it is here: a Jetson's TensorRT is only there."""
+    found = {"edgepress": edgepress.__version__}
+    for package in runtime.requirements:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found
 
 
 def require_labels(labels: tuple[str, ...] | None) -> None:
@@ -92,66 +99,110 @@ def require_labels(labels: tuple[str, ...] | None) -> None:
 def fill(folder: Path, contents: Contents) -> None:
     """Make `folder` and write all files into it; the checksums last."""
     folder.mkdir()
-    model, target, choice = contents.manifest.model, contents.target, contents.choice
-    shutil.copyfile(contents.manifest.path_of(choice.artifact), folder / _MODEL)
-    for name, path in _SCRIPTS.items():
-        shutil.copyfile(path, folder / name)
-    golden = contents.golden
-    (folder / GOLDEN_FILE).write_bytes(npz_bytes({"pictures": golden.pictures, "logits": golden.logits}))
+    for name, source in files_of(contents).items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(source, bytes):
+            path.write_bytes(source)
+        elif isinstance(source, Path):
+            shutil.copyfile(source, path)
+        else:
+            source(path)
+    value = _manifest_value(contents)
+    value["files"] = {name: sha256_of_file(path) for name, path in _written(folder).items()}
+    write_json(folder / BUNDLE_MANIFEST, value)
+    lines = [f"{sha256_of_file(path)}  {name}\n" for name, path in _written(folder).items()]
+    (folder / SUMS).write_text("".join(lines), encoding="utf-8", newline="\n")
+
+
+def _written(folder: Path) -> dict[str, Path]:
+    """All files of a folder, by their POSIX paths in it, sorted."""
+    paths = (path for path in folder.rglob("*") if path.is_file())
+    return dict(sorted((path.relative_to(folder).as_posix(), path) for path in paths))
+
+
+def files_of(contents: Contents) -> dict[str, Source]:
+    """Where each file of a bundle comes from, except for the manifest and the checksums."""
+    model, golden = contents.manifest.model, contents.golden
     texts = {
         "requirements.txt": _requirements(contents),
-        "README.md": readme(model, target, choice),
+        "README.md": readme(contents),
     }
     if model.labels is not None:
         texts["labels.txt"] = "\n".join(model.labels) + "\n"
-    for name, text in texts.items():
-        (folder / name).write_text(text, encoding="utf-8", newline="\n")
-    value = _manifest_value(contents)
-    value["files"] = {path.name: sha256_of_file(path) for path in sorted(folder.iterdir())}
-    write_json(folder / BUNDLE_MANIFEST, value)
-    lines = [f"{sha256_of_file(path)}  {path.name}\n" for path in sorted(folder.iterdir())]
-    (folder / SUMS).write_text("".join(lines), encoding="utf-8")
+    return {
+        **_SCRIPTS,
+        **contents.payload.files,
+        GOLDEN_FILE: npz_bytes({"pictures": golden.pictures, "logits": golden.logits}),
+        **{name: text.encode() for name, text in texts.items()},
+    }
 
 
 def _requirements(contents: Contents) -> str:
-    """What the golden logits were computed with, to the last digit."""
-    pins = [
+    """What the golden logits were computed with, to the last digit; a range for what is not here."""
+    lines = [
         f"{package}=={contents.versions[package].partition('+')[0]}"
-        for package in contents.target.requirements
+        if package in contents.versions
+        else f"{package}{wanted}"
+        for package, wanted in contents.runtime.requirements.items()
     ]
     return "# What this bundle was made and verified with. README.md says what else may do.\n" + "".join(
-        f"{pin}\n" for pin in pins
+        f"{line}\n" for line in lines
     )
 
 
 def _manifest_value(contents: Contents) -> dict[str, Any]:
-    artifact, model, target = contents.choice.artifact, contents.manifest.model, contents.target
+    model, target = contents.manifest.model, contents.target
     return {
         "schema_version": SCHEMA_VERSION,
         "key": contents.key,
         "name": model.name,
-        "target": {"name": target.name, "machines": list(target.machines), "runtime": target.runtime.value},
-        "model": {
-            "file": _MODEL,
-            "artifact": artifact.id,
-            "precision": artifact.precision.value,
-            "recipe": artifact.recipe,
-            "shares": to_json(artifact.shares),
-            "inputs": to_json(artifact.inputs),
-            "outputs": to_json(artifact.outputs),
-            "interface": to_json(artifact.interface),
-            "source": model.source,
-            "fingerprint": model.fingerprint,
+        "target": {
+            "name": target.name,
+            "delivery": target.delivery.value,
+            "machines": list(target.machines),
+            "runtime": contents.runtime.runtime.value,
+            "isas": to_json(target.isas),
+            "capabilities": list(target.capabilities),
         },
+        "model": _model_value(contents),
         "preprocessing": model.preprocessing.to_json(),
         "activation": model.activation.value,
         "labels": list(model.labels) if model.labels is not None else None,
         "golden": _golden_value(contents.golden),
+        "limits": {
+            "latency_ms": contents.limits.max_latency_ms,
+            "drop_points": contents.limits.max_drop_points,
+            "bytes": contents.limits.max_bytes,
+        },
         "choice": {"reason": contents.choice.reason, "rejected": dict(contents.choice.rejected)},
         "evidence": _evidence_value(contents),
-        "versions": dict(contents.versions),
-        "accepted_versions": dict(target.requirements),
+        "versions": {**dict.fromkeys(contents.runtime.requirements, ""), **contents.versions},
+        "accepted_versions": dict(contents.runtime.requirements),
         "licences": {"scripts": "Apache-2.0", "model": "that of its weights; edgepress adds no terms"},
+        **contents.payload.entries,
+    }
+
+
+def _model_value(contents: Contents) -> dict[str, Any]:
+    artifact, model = contents.choice.artifact, contents.manifest.model
+    calibration = artifact.provenance.get("calibration")
+    return {
+        "file": contents.payload.model_file,
+        "artifact": artifact.id,
+        "sha256": artifact.sha256,
+        "bytes": artifact.size_bytes,
+        "precision": artifact.precision.value,
+        "recipe": artifact.recipe,
+        "made_for": artifact.target,
+        "shares": to_json(artifact.shares),
+        "inputs": to_json(artifact.inputs),
+        "outputs": to_json(artifact.outputs),
+        "interface": to_json(artifact.interface),
+        "calibration": calibration["fingerprint"] if isinstance(calibration, Mapping) else None,
+        "made_with": artifact.provenance.get("versions"),
+        "source": model.source,
+        "fingerprint": model.fingerprint,
     }
 
 
@@ -161,6 +212,7 @@ def _golden_value(golden: Golden) -> dict[str, Any]:
         "tolerance": golden.tolerance.allowed.largest,
         "tolerance_rms": golden.tolerance.allowed.rms,
         "tolerance_rule": golden.tolerance.rule,
+        "execution": golden.execution,
         "executions": {name: to_json(deviation) for name, deviation in golden.executions.items()},
     }
 

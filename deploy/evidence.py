@@ -1,7 +1,7 @@
 """What a bundle needs to know of results.json."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from edgepress.seal import is_sealed
 
 RESULTS = "results.json"
 _VALID = "valid"
+_DEVICES = {Runtime.TENSORRT: Device.CUDA, Runtime.TENSORRT_RTX: Device.CUDA}
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class Row:
     Attributes:
         artifact: Its id.
         artifact_sha256: Of what was measured.
+        runner: That ran it.
         threads: Of the runner.
         median_ns: Of one inference.
         speedup: None for FP32 itself.
@@ -62,6 +64,7 @@ class Row:
 
     artifact: str
     artifact_sha256: str
+    runner: str
     threads: int
     median_ns: float
     speedup: Speedup | None
@@ -71,7 +74,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Evidence:
-    """The rows of one runner that ran.
+    """The rows that ran on the runtimes of a target.
 
     Attributes:
         rows: By artifact.
@@ -88,8 +91,8 @@ class Evidence:
     machine: Mapping[str, Any]
 
 
-def read_evidence(folder: Path, runtime: Runtime) -> Evidence | None:
-    """What results.json says about a runtime on the CPU; None if there is no such file.
+def read_evidence(folder: Path, runtimes: Collection[Runtime]) -> Evidence | None:
+    """What results.json says about some runtimes; None if there is no such file.
 
     Raises:
         InputError: It is damaged or was edited.
@@ -98,12 +101,14 @@ def read_evidence(folder: Path, runtime: Runtime) -> Evidence | None:
     if not path.is_file():
         return None
     value = read_json(path, "results")
+    wanted = {(runtime.value, _DEVICES.get(runtime, Device.CPU).value) for runtime in runtimes}
     try:
         json.dumps(value, allow_nan=False)  # NaN compares as neither slower nor less accurate
         rows = (
             _row(row)
             for row in value["results"]
-            if (row["runner"], row["device"], row["status"]) == (runtime.value, Device.CPU.value, "ok")
+            if (row["runner"], row["device"]) in wanted
+            and row["status"] == "ok"
             and row["latency"] is not None
         )
         evidence = Evidence(
@@ -130,6 +135,7 @@ def _row(value: Mapping[str, Any]) -> Row:
         {
             "artifact": value["artifact"],
             "artifact_sha256": value["artifact_sha256"],
+            "runner": value["runner"],
             "threads": value["threads"],
             "median_ns": value["latency"]["median_ns"],
             "speedup": _only(value["speedup"], ("median", "ci95", "against")),

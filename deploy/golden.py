@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.executions import EXECUTIONS, GOLDEN, Execution, run
+from deploy.executions import Execution, Ways
 from deploy.tolerance import Deviation, Tolerance, tolerance_of
 from edgepress.dataset import Dataset
 from edgepress.errors import ProofError
@@ -29,16 +29,18 @@ class Form:
         preprocessing: From picture to input.
         interface: Of both files.
         activation: Of the model.
+        ways: How they may be run.
     """
 
     preprocessing: Preprocessing
     interface: Interface
     activation: Activation
+    ways: Ways
 
     def logits(self, execution: Execution, path: Path, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(N, classes) logits of (N, height, width, 3) uint8 RGB pictures."""
         inputs = self.interface.feed(pictures, self.preprocessing)
-        scores = run(execution, path, inputs, self.interface)
+        scores = self.ways.run(execution, path, inputs, self.interface)
         return self.interface.logits(scores, self.activation)
 
 
@@ -50,30 +52,33 @@ class Golden:
         pictures: (N, height, width, 3) uint8 RGB, already of the model's size.
         logits: (N, classes) float32, as computed here.
         tolerance: What a device may differ by.
-        executions: What each legitimate way of running the model differs by here, by its name.
+        execution: How they were computed here.
+        executions: What each other legitimate way of running the model differs by here, by its name.
     """
 
     pictures: NDArray[np.uint8]
     logits: NDArray[np.float32]
     tolerance: Tolerance
+    execution: str
     executions: Mapping[str, Deviation]
 
 
 def golden_of(path: Path, baseline: Path, form: Form, real: Dataset | None) -> Golden:
-    """Run the model, in every way in which it may rightly be run, on drawn patterns and a few real pictures.
+    """Run the model, in each way in which it may rightly be run, on drawn patterns and a few real pictures.
 
     Args:
-        path: The ONNX file that is bundled.
+        path: The file that is bundled, or that its plans were built from.
         baseline: Its FP32 version; the same path for FP32 itself.
         form: From picture to input, and from output to logits.
         real: Pictures, of which the first few are taken; None for none.
 
     Raises:
-        InputError: ONNX Runtime cannot load one of the files.
+        InputError: The runtime cannot load one of the files.
         ProofError: The model does not give finite logits, or the same for every picture.
     """
     pictures = np.concatenate([_patterns(form.preprocessing), *_read(real, form.preprocessing)])
-    logits = form.logits(GOLDEN, path, pictures)
+    ways = form.ways
+    logits = form.logits(ways.golden, path, pictures)
     if not np.isfinite(logits).all() or not np.ptp(logits, axis=0).any():
         raise ProofError(
             f"{path.name}: wanted finite logits that depend on the picture, got {logits.min():.3g} to "
@@ -81,12 +86,15 @@ def golden_of(path: Path, baseline: Path, form: Form, real: Dataset | None) -> G
         )
     executions = {
         execution.name: Deviation.between(form.logits(execution, path, pictures), logits)
-        for execution in EXECUTIONS
+        for execution in ways.others
     }
     if not all(np.isfinite(deviation.largest) for deviation in executions.values()):
         raise ProofError(f"{path.name}: not all executions give finite logits. Bundle another --variant.")
-    moved = None if path == baseline else Deviation.between(form.logits(GOLDEN, baseline, pictures), logits)
-    return Golden(pictures, logits, tolerance_of(logits, tuple(executions.values()), moved), executions)
+    moved = None
+    if path != baseline:
+        moved = Deviation.between(form.logits(ways.golden, baseline, pictures), logits)
+    tolerance = tolerance_of(logits, tuple(executions.values()), moved, ways.moved_share)
+    return Golden(pictures, logits, tolerance, ways.golden.name, executions)
 
 
 def _patterns(preprocessing: Preprocessing) -> NDArray[np.uint8]:
@@ -119,6 +127,7 @@ def npz_bytes(arrays: Mapping[str, NDArray[Any]]) -> bytes:
             member = io.BytesIO()
             np.lib.format.write_array(member, np.ascontiguousarray(array), allow_pickle=False)
             information = zipfile.ZipInfo(f"{name}.npy", _ZIP_DATE)
+            information.compress_type = zipfile.ZIP_DEFLATED
             information.external_attr = 0o644 << 16
             archive.writestr(information, member.getvalue())
     return content.getvalue()

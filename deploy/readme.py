@@ -1,14 +1,18 @@
 """The page for the person on the device."""
 
-from deploy.bundle_target import BundleTarget
-from deploy.selection import Choice
-from edgepress.manifest import ModelCard
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from deploy.contents import Contents
 
 
-def readme(model: ModelCard, target: BundleTarget, choice: Choice) -> str:
+def readme(contents: "Contents") -> str:
     """README.md of a bundle."""
+    model, target, choice = contents.manifest.model, contents.target, contents.choice
     classes = f"{model.class_count} classes" + ("" if model.labels is None else " (labels.txt)")
-    accepted = " ".join(f'"{package}{versions}"' for package, versions in target.requirements.items())
+    ranges = contents.runtime.requirements.items()
+    accepted = " ".join(f'"{package}{versions}"' for package, versions in ranges)
+    before = "".join(f"    {step}\n" for step in contents.payload.steps)
     return f"""# {model.name} for {target.name}
 
 An image classifier with {classes}: `{choice.artifact.id}`, {choice.artifact.precision.value.upper()},
@@ -16,8 +20,10 @@ An image classifier with {classes}: `{choice.artifact.id}`, {choice.artifact.pre
 
     python3 -m venv ../venv && . ../venv/bin/activate
     pip install -r requirements.txt
-    python verify.py                  # VALID (0), INVALID (1), or could not run here (2)
+{before}    python verify.py                  # VALID (0), INVALID (1), or could not run here (2)
+    python verify.py --latency 50     # and an inference takes at most 50 ms (the median)
     python infer.py picture.jpg       # the five likeliest classes
+    python infer.py --benchmark       # how long an inference takes here
     sha256sum -c manifest.sha256      # the same check of the files, without Python
 
 requirements.txt names the versions that this bundle was made and verified with. Where one of them cannot be
@@ -27,5 +33,5 @@ installed (another Python, say), others may do, and verify.py tells whether they
 
 `manifest.json` says everything else: inputs and outputs, preprocessing, how it was measured and on what, why
 this version and not another. `preprocessing.py` is the code that the model was measured with; use it, or what
-gives the same bytes.
+gives the same bytes. A picture is turned upright by its EXIF orientation first (`decoding.py`).
 """

@@ -1,16 +1,21 @@
 """The stage: a folder of artifacts and evidence in, a bundle for one target that verified itself out."""
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from deploy.archive import Archive, archive_path, archived, require_archive_place
 from deploy.bundle_target import BundleTarget, bundle_target_of
 from deploy.contents import GOLDEN_FILE, Contents, fill, installed_versions, require_labels, sources
 from deploy.delivered import is_current, place_of, require_place
 from deploy.evidence import RESULTS, Evidence, read_evidence
-from deploy.golden import Form, golden_of
-from deploy.proof import prove
-from deploy.selection import Choice, by_evidence, named
+from deploy.golden import Form, Golden, golden_of
+from deploy.payload import payload_of, source_of
+from deploy.proof import Wanted, prove
+from deploy.runtime_choice import RuntimeChoice
+from deploy.selection import Choice, Limits, by_evidence, named
+from deploy.ways import runs_here, ways_of
 from edgepress.artifact import Artifact, Precision
 from edgepress.dataset import Dataset, open_data
 from edgepress.errors import InputError
@@ -23,6 +28,7 @@ from edgepress.record import to_json
 logger = logging.getLogger(__name__)
 
 _MARGIN_BYTES = 1 << 24
+_STEPS = 3
 
 
 @dataclass(frozen=True)
@@ -31,19 +37,21 @@ class BundleRequest:
 
     Attributes:
         folder: Has a manifest.json, and a results.json unless `variant` is given.
-        target: Name of a bundle target.
-        out: The bundle's folder; None for `folder`/bundle-TARGET.
+        target: Name of a bundle target, or the path of a profile in TOML.
+        out: The bundle's folder; None for `folder`/bundle-TARGET. The archive lies beside it.
         variant: Id of the artifact to take; None to choose by the evidence.
-        max_drop: Largest loss in percentage points that the choice allows.
+        limits: That the choice keeps to.
         data: DATA from which a few golden pictures are taken; None for that of results.json, if it is there.
+        signing_key: File of the private key that the bundle is signed with; None to leave it unsigned.
     """
 
     folder: Path
     target: str
     out: Path | None = None
     variant: str | None = None
-    max_drop: float = 1.0
+    limits: Limits = Limits()
     data: str | None = None
+    signing_key: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -56,21 +64,40 @@ class Bundle:
         artifact: Id of the artifact in it.
         reason: Why this one.
         rejected: Why not the others, by id.
+        archive: The same as a `.tar.gz`.
+        proof: What the bundle's own verify.py said here.
     """
 
     folder: Path
     target: str
     artifact: str
     reason: str
-    rejected: dict[str, str]
+    rejected: Mapping[str, str]
+    archive: Archive
+    proof: str
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A request, with everything that was looked up for it."""
+
+    request: BundleRequest
+    manifest: Manifest
+    target: BundleTarget
+    evidence: Evidence | None
+    choice: Choice
+    runtime: RuntimeChoice
+    data: str | None
+    key: str
 
 
 def bundle_folder(request: BundleRequest, progress: Progress = silent) -> Bundle:
-    """Choose an artifact and pack it with everything that it needs on the device.
+    """Choose an artifact for a target, and pack it with everything that it needs on the device.
 
     The bundle runs its own verify.py and infer.py before it takes its place, so one that does not verify is
-    never delivered. The same inputs give the same files, byte for byte. A bundle that is there and was made
-    from the same things is left as it is. On failure, what was there stays as it was.
+    never delivered; one for another machine must at least be found whole. The same inputs give the same
+    files, byte for byte, and the same archive. A bundle that is there and was made from the same things is
+    left as it is. On failure, what was there stays as it was.
 
     Args:
         request: What to do.
@@ -79,63 +106,135 @@ def bundle_folder(request: BundleRequest, progress: Progress = silent) -> Bundle
     Raises:
         InputError: Nothing to choose by, nothing for the target, a changed artifact, a label that fits on no
             line, something in the bundle's place that edgepress did not write, or too little disk.
+        LimitError: Nothing keeps to the limits.
         ProofError: The bundle does not verify.
     """
-    if not request.max_drop >= 0:
-        raise InputError(f"--max-drop wants 0 points or more. Received: {request.max_drop}.")
+    _require_limits(request.limits)
     target = bundle_target_of(request.target)
     with exclusive(request.folder):
-        manifest = Manifest.load(request.folder)
-        evidence = read_evidence(request.folder, target.runtime)
-        choice = _chosen(request, manifest, target, evidence)
-        require_labels(manifest.model.labels)
+        job = _job(request, target)
         out = request.out or request.folder / f"bundle-{target.name}"
-        data = request.data or (evidence.data if evidence is not None else None)
-        key = _key(request, manifest, choice, data)
-        bundle = Bundle(out, target.name, choice.artifact.id, choice.reason, dict(choice.rejected))
         place = place_of(out)
-        if is_current(place, key):
+        require_archive_place(archive_path(place))
+        if is_current(place, job.key):
             logger.info("%s is up to date", out)
-            return bundle
-        require_place(place, manifest)
-        manifest.verify(choice.artifact)
-        require_disk(
-            place.parent, choice.artifact.size_bytes + _MARGIN_BYTES, f"Bundling {choice.artifact.id}"
+            proof = "up to date"
+        else:
+            proof = _deliver(job, place, progress)
+        archive = archived(place, progress)
+        shown = replace(archive, path=archive_path(out))
+        choice = job.choice
+        return Bundle(
+            out, target.name, choice.artifact.id, choice.reason, dict(choice.rejected), shown, proof
         )
-        progress("bundle", 0, 3)
-        golden = golden_of(
-            manifest.path_of(choice.artifact),
-            _baseline_path(manifest, target, choice.artifact),
-            Form(manifest.model.preprocessing, choice.artifact.interface, manifest.model.activation),
-            _real_pictures(data, is_asked_for=request.data is not None),
-        )
-        progress("bundle", 1, 3)
-        versions = installed_versions(target)
-        with atomic_path(place) as temporary:
-            fill(temporary, Contents(manifest, target, choice, evidence, golden, versions, key))
-            progress("bundle", 2, 3)
-            prove(temporary, GOLDEN_FILE)
-            require_place(place, manifest)  # it may have changed while the proof ran
-        progress("bundle", 3, 3)
-        return bundle
+
+
+def _require_limits(limits: Limits) -> None:
+    if not limits.max_drop_points >= 0:
+        raise InputError(f"--max-drop wants 0 points or more. Received: {limits.max_drop_points}.")
+    for flag, unit, value in (
+        ("--max-latency-ms", "milliseconds", limits.max_latency_ms),
+        ("--max-mb", "megabytes", limits.max_bytes),
+    ):
+        if value is not None and not 0 < value < float("inf"):
+            raise InputError(f"{flag} wants {unit} above 0. Received: {value}.")
+
+
+def _job(request: BundleRequest, target: BundleTarget) -> _Job:
+    manifest = Manifest.load(request.folder)
+    evidence = read_evidence(request.folder, [choice.runtime for choice in target.runtimes])
+    choice = _chosen(request, manifest, target, evidence)
+    require_labels(manifest.model.labels)
+    runtime = target.runtime_of(choice.artifact)
+    assert runtime is not None  # noqa: S101  # a choice is for the target
+    data = request.data or (evidence.data if evidence is not None else None)
+    key = _key(request, manifest, target, choice, data)
+    return _Job(request, manifest, target, evidence, choice, runtime, data, key)
+
+
+def _deliver(job: _Job, place: Path, progress: Progress) -> str:
+    """Make the bundle, let it prove itself, and put it into its place."""
+    manifest, choice, request = job.manifest, job.choice, job.request
+    require_place(place, manifest)
+    manifest.verify(choice.artifact)
+    needed_bytes = 2 * choice.artifact.size_bytes + _MARGIN_BYTES  # the folder and the archive
+    require_disk(place.parent, needed_bytes, f"Bundling {choice.artifact.id}")
+    progress("bundle", 0, _STEPS)
+    payload = payload_of(manifest, job.target, job.runtime, choice.artifact)
+    golden = _golden(job)
+    progress("bundle", 1, _STEPS)
+    versions = installed_versions(job.runtime)
+    contents = Contents(
+        manifest,
+        job.target,
+        job.runtime,
+        choice,
+        payload,
+        request.limits,
+        job.evidence,
+        golden,
+        versions,
+        job.key,
+    )
+    with atomic_path(place) as temporary:
+        fill(temporary, contents)
+        progress("bundle", 2, _STEPS)
+        wanted = Wanted.VALID if runs_here(job.target) else Wanted.WHOLE
+        proof = prove(temporary, GOLDEN_FILE, wanted)
+        require_place(place, manifest)  # it may have changed while the proof ran
+    progress("bundle", 3, _STEPS)
+    return proof
+
+
+def _golden(job: _Job) -> Golden:
+    """Of the file that is bundled; of what plans are built from, where they cannot run here."""
+    source = source_of(job.manifest, job.choice.artifact)
+    form = Form(
+        job.manifest.model.preprocessing,
+        source.interface,
+        job.manifest.model.activation,
+        ways_of(job.target, source),
+    )
+    return golden_of(
+        job.manifest.verify(source),
+        _baseline_path(job.manifest, source),
+        form,
+        _real_pictures(job.data, is_asked_for=job.request.data is not None),
+    )
 
 
 def _chosen(
     request: BundleRequest, manifest: Manifest, target: BundleTarget, evidence: Evidence | None
 ) -> Choice:
     if request.variant is not None:
-        return named(manifest, target, request.variant)
+        return named(manifest, target, request.variant, request.limits)
+    fitting = ", ".join(artifact.id for artifact in manifest.artifacts if target.refusal(artifact) is None)
+    if not fitting:
+        raise _nothing_fits(manifest, target)
     if evidence is None:
         raise InputError(
             f"{request.folder} has no {RESULTS} to choose by. Measure first: edgepress benchmark "
-            f"{request.folder}; or name an artifact with --variant."
+            f"{request.folder}; or name an artifact with --variant: {fitting}."
+        )
+    if target.capabilities and not evidence.rows:
+        raise InputError(
+            f"Nothing in {request.folder} was measured on a GPU with {target.runtimes[0].runtime.value}, and "
+            f"{target.name} is chosen for by that. Measure on one, or name an artifact with --variant: {fitting}."
         )
     if evidence.thoroughness != "full":
         logger.warning("%s is of a quick benchmark: for a look, not for a decision", RESULTS)
-    return by_evidence(manifest, target, evidence, request.max_drop)
+    return by_evidence(manifest, target, evidence, request.limits)
 
 
-def _key(request: BundleRequest, manifest: Manifest, choice: Choice, data: str | None) -> str:
+def _nothing_fits(manifest: Manifest, target: BundleTarget) -> InputError:
+    """Why each artifact is not for the target, with the numbers."""
+    reasons = "; ".join(f"{artifact.id} {target.refusal(artifact)}" for artifact in manifest.artifacts)
+    return InputError(f"{manifest.folder} has nothing for {target.name}: {reasons}. Make what fits it first.")
+
+
+def _key(
+    request: BundleRequest, manifest: Manifest, target: BundleTarget, choice: Choice, data: str | None
+) -> str:
     """Hash of everything that the bundle depends on."""
     results = request.folder / RESULTS
     return sha256_of_json(
@@ -144,25 +243,26 @@ def _key(request: BundleRequest, manifest: Manifest, choice: Choice, data: str |
             "model": to_json(manifest.model),
             "results": sha256_of_file(results) if results.is_file() else None,
             "choice": [choice.reason, dict(choice.rejected)],
-            "target": request.target,
+            "limits": to_json(request.limits),
+            "target": to_json(target),
             "data": data,
             "code": [sha256_of_file(path) for path in sources()],
-            "versions": installed_versions(bundle_target_of(request.target)),
+            "versions": [installed_versions(runtime) for runtime in target.runtimes],
         }
     )
 
 
-def _baseline_path(manifest: Manifest, target: BundleTarget, artifact: Artifact) -> Path:
+def _baseline_path(manifest: Manifest, artifact: Artifact) -> Path:
     """The FP32 version of an artifact.
 
     Raises:
         InputError: There is none, or not as it was: what the quantization moved could not be told.
     """
-    baseline = artifact if artifact.precision is Precision.FP32 else manifest.baseline(target.format)
+    baseline = artifact if artifact.precision is Precision.FP32 else manifest.baseline(artifact.format)
     if baseline is None:
         raise InputError(
             f"{manifest.folder} has no FP32 artifact to compare {artifact.id} with. Export the model with "
-            f"--format {target.format.value}."
+            f"--format {artifact.format.value}."
         )
     return manifest.verify(baseline)
 

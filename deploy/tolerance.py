@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 EXECUTION_FACTOR = 1.5
 FLOAT_SHARE = 1e-4
-QUANTIZATION_SHARE = 0.25
 
 
 @dataclass(frozen=True)
@@ -49,30 +48,35 @@ class Tolerance:
 
 
 def tolerance_of(
-    logits: NDArray[np.float32], executions: Sequence[Deviation], moved: Deviation | None
+    logits: NDArray[np.float32],
+    executions: Sequence[Deviation],
+    moved: Deviation | None,
+    moved_share: float,
 ) -> Tolerance:
     """1.5 times what the ways of running a model differ by here, and never less than two floors.
 
     The first floor is for float sums in another order: 1e-4 of the spread of the logits. The second is for
     sums of an integer model that lie between two steps and are rounded the other way on another CPU, should
-    all executions here round alike: a quarter of what the quantization itself moved.
+    all executions here round alike, and for the arithmetic of a GPU that is not here: a share of what the
+    precision itself moved.
 
     Args:
         logits: (N, classes), the golden ones.
         executions: What each legitimate way of running the model differs from them by.
         moved: What they differ from those of the FP32 model by; None for that model itself.
+        moved_share: That share.
     """
     spread = FLOAT_SHARE * float(np.ptp(logits))
     largest, rms = [spread], [spread]
     for share, deviations in (
         (EXECUTION_FACTOR, executions),
-        (QUANTIZATION_SHARE, [] if moved is None else [moved]),
+        (moved_share, [] if moved is None else [moved]),
     ):
         largest += [share * deviation.largest for deviation in deviations]
         rms += [share * deviation.rms for deviation in deviations]
     floor = f"{FLOAT_SHARE:g} of the spread of the logits"
     if moved is not None:
-        floor += f" and {QUANTIZATION_SHARE:g} of the difference from the logits of FP32"
+        floor += f" and {moved_share:g} of the difference from the logits of FP32"
     return Tolerance(
         Deviation(max(largest), max(rms)),
         f"{EXECUTION_FACTOR:g} times the largest difference between the executions listed here, all of them "

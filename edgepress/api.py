@@ -403,6 +403,9 @@ def bundle(
     out: str | Path | None = None,
     variant: str | None = None,
     max_drop: float = 1.0,
+    max_latency_ms: float | None = None,
+    max_mb: float | None = None,
+    sign: str | Path | None = None,
     data: str | Path | None = None,
     progress: Progress = silent,
 ) -> "Bundle":
@@ -410,10 +413,13 @@ def bundle(
 
     Args:
         folder: With a manifest.json, and a results.json unless `variant` is given.
-        target: Kind of device.
-        out: Folder of the bundle; `folder`/bundle-TARGET by default.
+        target: Kind of device, or the path of a profile in TOML.
+        out: Folder of the bundle, which has the archive beside it; `folder`/bundle-TARGET by default.
         variant: Id of the artifact; None to choose by results.json.
         max_drop: Largest loss of top-1 that the choice allows, in percentage points.
+        max_latency_ms: Longest median of one inference, as in results.json; None for any.
+        max_mb: Size of the largest model file in megabytes; None for any.
+        sign: File of an Ed25519 private key in PEM; None to leave the bundle unsigned.
         data: Pictures for the golden inputs; None for those of results.json.
         progress: Told about steps.
 
@@ -422,6 +428,7 @@ def bundle(
 
     Raises:
         InputError: Nothing to choose by, or nothing for the target.
+        LimitError: Nothing keeps to the limits.
         ProofError: The bundle does not verify. Nothing is delivered then.
 
     Examples:
@@ -429,6 +436,7 @@ def bundle(
         >>> str(delivered.folder), delivered.artifact
         ('out/digits/bundle-linux-x64-cpu', 'onnx-fp32')
     """
+    from deploy.selection import Limits
     from deploy.stage import BundleRequest, bundle_folder
 
     request = BundleRequest(
@@ -436,8 +444,9 @@ def bundle(
         target=target,
         out=None if out is None else Path(out),
         variant=variant,
-        max_drop=max_drop,
+        limits=Limits(max_drop, max_latency_ms, None if max_mb is None else round(max_mb * 1e6)),
         data=_text(data),
+        signing_key=None if sign is None else Path(sign),
     )
     return bundle_folder(request, progress)
 

@@ -6,6 +6,7 @@ EdgepressError
  │    └── MissingDeviceError    the framework cannot reach the device from here     exit code 2
  ├── DeviceFaultError        a device is there and fails: full, or lost             exit code 1
  ├── ProofError              a result did not prove what its name promises          exit code 1
+ ├── LimitError              nothing keeps to the limits that the user set          exit code 1
  └── NotComparableError      two results that must not be compared                  exit code 3
 
 A message says what was wanted, what was got and what to do next, on one line.
@@ -49,6 +50,12 @@ class DeviceFaultError(EdgepressError):
 
 class ProofError(EdgepressError):
     """A produced file did not pass the check that its name promises."""
+
+    exit_code = 1
+
+
+class LimitError(EdgepressError):
+    """Nothing keeps to the limits of loss, time or size that the user set."""
 
     exit_code = 1
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from edgepress.errors import unknown_choice
-from edgepress.machine import Isa, host_isa
+from edgepress.isa import Isa, host_isa
 
 HOST = "host"
 

@@ -27,7 +27,7 @@ from enum import Enum
 
 from edgepress.artifact import Format, Precision, Runtime
 from edgepress.errors import InputError, unknown_choice
-from edgepress.machine import Isa
+from edgepress.isa import Isa
 from edgepress.target import Target
 
 

@@ -1,7 +1,7 @@
-"""Classify pictures with the model of this bundle (`python infer.py picture.jpg`).
+"""Classify pictures with the model of this bundle (`python infer.py photo.jpg`), or time it (`--benchmark`).
 
-Needs Python 3.10, numpy and onnxruntime, and pillow for everything but .npy files. The pictures are prepared
-by preprocessing.py, which is the one that the model was measured with.
+Needs Python 3.10, numpy and the runtime in requirements.txt, and pillow for everything but .npy files. The
+pictures are prepared by preprocessing.py, which is the one that the model was measured with.
 
 SPDX-License-Identifier: Apache-2.0
 """
@@ -11,143 +11,25 @@ import json
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
-INSTALL = "Run: pip install -r requirements.txt"
-UNPACK = "Unpack the bundle again."
-_ACTIVATIONS = ("softmax", "sigmoid", "none")
+if __name__ == "__main__":
+    sys.dont_write_bytecode = True  # the bundle stays as it was delivered
+    sys.path.insert(0, str(Path(__file__).resolve().parent))  # as under `python -I`
 
-
-class Refusal(Exception):  # noqa: N818  # what is refused is the user's input
-    """Something that the user can mend; the text is the whole message."""
-
-
-def stand_alone() -> None:
-    """Import from this bundle, also under `python -I`, and leave it as it was delivered."""
-    sys.dont_write_bytecode = True
-    if sys.path[0] != str(HERE):
-        sys.path.insert(0, str(HERE))
-
-
-def load_manifest() -> Any:
-    """manifest.json of this bundle, with everything that these scripts use of it in its place."""
-    try:
-        manifest = json.loads((HERE / "manifest.json").read_text(encoding="utf-8"))
-        _require(manifest)
-    except KeyError as error:
-        raise Refusal(f"manifest.json has no {error}. {UNPACK}") from error
-    except (OSError, ValueError, TypeError, IndexError, RecursionError) as error:
-        raise Refusal(f"manifest.json cannot be used ({error}). {UNPACK}") from error
-    return manifest
-
-
-def _require(manifest: Any) -> None:
-    """Refuse a manifest that lacks something or has it in another type."""
-    own = _of(manifest, "the manifest", dict)
-    model, labels = _of(own["model"], "model", dict), own["labels"]
-    for where, name in (("model.file", model["file"]), ("golden.file", own["golden"]["file"])):
-        if _of(name, where, str) in {"", ".", ".."} or set(name) & set("/\\\0"):
-            raise ValueError(f"{where} is {name!r}, and the name of a file in this folder is wanted")
-    _names_of(model)
-    if own["activation"] not in _ACTIVATIONS:
-        raise ValueError(f"activation is {own['activation']!r}, wanted one of {', '.join(_ACTIVATIONS)}")
-    if labels is not None and not all(isinstance(label, str) for label in _of(labels, "labels", list)):
-        raise ValueError("labels are not all text")
-    for name in ("height", "width"):
-        if _of(own["preprocessing"][name], f"preprocessing.{name}", int) < 1:
-            raise ValueError(f"preprocessing.{name} is not positive")
-    if not 0 < _of(own["preprocessing"]["crop_ratio"], "preprocessing.crop_ratio", float) <= 1:
-        raise ValueError("preprocessing.crop_ratio is not in (0, 1]")
-
-
-def _of(value: Any, where: str, kind: "type[Any]") -> Any:
-    if type(value) is not kind and not (kind is float and type(value) is int):
-        raise ValueError(f"{where} is {type(value).__name__}, wanted {kind.__name__}")
-    return value
-
-
-def open_session(manifest: Any, threads: int = 0) -> Any:
-    """An ONNX Runtime session on the CPU, and on nothing else."""
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise Refusal(f"onnxruntime cannot be imported ({error}). {INSTALL}") from error
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4
-    path = HERE / manifest["model"]["file"]
-    try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's errors share no other base
-        raise Refusal(f"ONNX Runtime cannot load {path.name}: {error}. {UNPACK}") from error
-    if session.get_providers() != ["CPUExecutionProvider"]:
-        raise Refusal(f"ONNX Runtime runs on {session.get_providers()}, and the CPU was asked for. {INSTALL}")
-    return session
-
-
-def preprocessing_of(manifest: Any) -> Any:
-    """The way from a picture to the model's input, as the manifest declares it."""
-    from preprocessing import Preprocessing
-
-    try:
-        return Preprocessing.from_json(manifest["preprocessing"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise Refusal(f"manifest.json: preprocessing cannot be used ({error}). {UNPACK}") from error
-
-
-def interface_of(manifest: Any) -> Any:
-    """The model's interface, one picture at a time if it may, and its activation."""
-    from dataclasses import replace
-
-    from interface import Activation, Interface
-
-    try:
-        found = Interface.from_json(manifest["model"]["interface"])
-        return replace(found, batch=found.batch or 1), Activation(manifest["activation"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise Refusal(f"manifest.json: the interface cannot be used ({error}). {UNPACK}") from error
-
-
-def _names_of(model: Any) -> "tuple[str, str]":
-    """Of the input, and of the output that holds the scores."""
-    found = [_of(model[side][0]["name"], f"model.{side}[0].name", str) for side in ("inputs", "outputs")]
-    return found[0], found[1]
-
-
-def logits_of(session: Any, manifest: Any, pictures: Any) -> Any:
-    """(N, height, width, 3) uint8 RGB of the model's size → (N, classes) float32 logits, all finite."""
-    import numpy as np
-
-    interface, activation = interface_of(manifest)
-    inputs = interface.feed(pictures, preprocessing_of(manifest))
-    names, labels = _names_of(manifest["model"]), manifest["labels"]
-    try:
-        scores = interface.run(lambda block: session.run([names[1]], {names[0]: block})[0], inputs)
-        logits = interface.logits(scores, activation)
-    except Exception as error:  # ONNX Runtime's errors share no other base
-        raise Refusal(f"ONNX Runtime cannot run {manifest['model']['file']}: {error}. {UNPACK}") from error
-    if logits.ndim != 2 or (labels is not None and logits.shape[1] != len(labels)):
-        wanted = "classes" if labels is None else len(labels)
-        raise Refusal(f"The model gives logits of shape {logits.shape}, wanted (N, {wanted}). {UNPACK}")
-    if not np.isfinite(logits).all():
-        raise Refusal("The model gives logits that are not finite. Run verify.py.")
-    return logits
-
-
-def probabilities_of(logits: Any, activation: str) -> Any:
-    """What the model's own activation makes of its logits; the logits themselves if it has none."""
-    import numpy as np
-
-    values = logits.astype(np.float64)
-    if activation == "softmax":
-        powers = np.exp(values - values.max(axis=1, keepdims=True))
-        return powers / powers.sum(axis=1, keepdims=True)
-    if activation == "sigmoid":
-        return 1 / (1 + np.exp(-values.clip(-700, 700)))  # e^710 is no float64 any more
-    return values
+from bundle import (  # its folder comes first
+    INSTALL,
+    CouldNotRun,
+    Refusal,
+    interface_of,
+    load_manifest,
+    logits_of,
+    open_session,
+    preprocessing_of,
+    probabilities_of,
+)
 
 
 def read_pictures(path: Path, manifest: Any) -> Any:
@@ -207,35 +89,87 @@ def classify(paths: "list[Path]", top: int, threads: int) -> "list[dict[str, Any
     return found
 
 
+def benchmark(paths: "list[Path]", threads: int) -> "dict[str, Any]":
+    """Times of single inferences with the first picture, or with a grey one."""
+    import numpy as np
+    from latency import latency_of
+
+    manifest = load_manifest()
+    threads = min(threads, os.cpu_count() or 1)
+    start = time.perf_counter_ns()
+    session = open_session(manifest, threads)
+    load_ns = time.perf_counter_ns() - start
+    preprocessing, (interface, _) = preprocessing_of(manifest), interface_of(manifest)
+    grey = np.full((1, preprocessing.height, preprocessing.width, 3), 128, np.uint8)
+    pictures = read_pictures(paths[0], manifest)[:1] if paths else grey
+    inputs = interface.filled(interface.feed(pictures, preprocessing))
+    found = latency_of(session, inputs)
+    return {
+        "where": session.where,
+        "threads": threads or "all",
+        "batch": len(inputs),
+        "load_ns": load_ns,
+        "median_ns": found.median_ns,
+        "p90_ns": found.p90_ns,
+        "samples_ns": list(found.samples_ns),
+        "told": found.told(len(inputs)),
+    }
+
+
 def main() -> int:
     """Read the command line, print the answers; 2 for wrong use or input."""
-    stand_alone()
     if hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `infer.py … | head` ends quietly
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a label is any text
-    parser = argparse.ArgumentParser(description="Classify pictures with the model of this bundle.")
-    parser.add_argument("pictures", nargs="+", type=Path, help="JPEG, PNG, …, or .npy of the model's size")
-    parser.add_argument("--top", type=int, default=5, metavar="N", help="classes to show (default: 5)")
-    parser.add_argument("--threads", type=int, default=0, metavar="N", help="default: all cores")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    arguments = parser.parse_args()
+    arguments = _parsed()
     try:
-        found = classify(arguments.pictures, max(1, arguments.top), max(0, arguments.threads))
-    except Refusal as refusal:
+        if arguments.benchmark:
+            _tell_times(benchmark(arguments.pictures, max(0, arguments.threads)), as_json=arguments.json)
+        else:
+            found = classify(arguments.pictures, max(1, arguments.top), max(0, arguments.threads))
+            _tell_classes(found, as_json=arguments.json)
+    except (Refusal, CouldNotRun) as refusal:
         print(f"infer: {' '.join(str(refusal).split())}", file=sys.stderr)
         return 2
     except ImportError as error:
         print(f"infer: {error}. {INSTALL}", file=sys.stderr)
         return 2
-    if arguments.json:
+    return 0
+
+
+def _parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Classify pictures with the model of this bundle.")
+    parser.add_argument("pictures", nargs="*", type=Path, help="JPEG, PNG, …, or .npy of the model's size")
+    parser.add_argument("--top", type=int, default=5, metavar="N", help="classes to show (default: 5)")
+    parser.add_argument("--threads", type=int, default=0, metavar="N", help="default: all cores")
+    parser.add_argument(
+        "--benchmark", action="store_true", help="time single inferences instead, with the first picture"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    arguments = parser.parse_args()
+    if not arguments.pictures and not arguments.benchmark:
+        parser.error("give pictures, or --benchmark")
+    return arguments
+
+
+def _tell_classes(found: "list[dict[str, Any]]", *, as_json: bool) -> None:
+    if as_json:
         print(json.dumps(found, indent=2, ensure_ascii=False))
-        return 0
+        return
     for one in found:
         print(one["picture"])
         for answer in one["answers"]:
             print(f"  {answer['score']:8.4f}  {answer['label']}")
-    return 0
+
+
+def _tell_times(found: "dict[str, Any]", *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(found, indent=2, ensure_ascii=False))
+        return
+    print(f"{found['where']}, threads: {found['threads']}")
+    print(f"load: {found['load_ns'] / 1e6:.0f} ms")
+    print(f"inference: {found['told']}")
 
 
 if __name__ == "__main__":

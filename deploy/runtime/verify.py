@@ -3,12 +3,14 @@
 Every file against its SHA-256, the machine, the runtime and what it really runs on, and the model's answers
 to the golden pictures. Exit code 0: VALID; 1: INVALID; 2: it could not be checked here.
 
+The files are checked by this file alone: no other one of the bundle is read as code before it is known to be
+as it was. What comes after that is in checks.py.
+
 SPDX-License-Identifier: Apache-2.0
 """
 
 import argparse
 import hashlib
-import io
 import json
 import platform
 import sys
@@ -19,15 +21,20 @@ HERE = Path(__file__).resolve().parent
 SUMS = "manifest.sha256"
 UNPACK = "Unpack the bundle again."
 OLDEST_PYTHON = (3, 10)
-_LARGEST = 1e30  # of a tolerance; NaN and infinity are not below it
+_VALID, _INVALID, _COULD_NOT_RUN = "VALID", "INVALID", "COULD NOT RUN"
+_EXIT_CODES = {_VALID: 0, _INVALID: 1, _COULD_NOT_RUN: 2}
 
 
-class CouldNotRun(Exception):  # noqa: N818  # the name of a verdict
-    """The bundle may be sound, but this machine cannot tell."""
+class Damaged(Exception):  # noqa: N818  # what a file is
+    """The files are not what was delivered."""
+
+    verdict = _INVALID
 
 
-class Invalid(Exception):  # noqa: N818  # the name of a verdict
-    """The bundle is not what it was."""
+class Unreadable(Exception):  # noqa: N818  # what a file is
+    """This machine does not let the files be read, or this Python cannot."""
+
+    verdict = _COULD_NOT_RUN
 
 
 def read_sums(folder: Path) -> "dict[str, str]":
@@ -35,14 +42,14 @@ def read_sums(folder: Path) -> "dict[str, str]":
     try:
         lines = (folder / SUMS).read_bytes().decode("ascii").split("\n")
     except (OSError, ValueError) as error:
-        raise Invalid(f"{SUMS} cannot be read ({error}). {UNPACK}") from error
+        raise Damaged(f"{SUMS} cannot be read ({error}). {UNPACK}") from error
     if lines.pop() != "":
-        raise Invalid(f"{SUMS} does not end with a whole line. {UNPACK}")
+        raise Damaged(f"{SUMS} does not end with a whole line. {UNPACK}")
     wanted: dict[str, str] = {}
     for line in lines:
         digest, gap, name = line.partition("  ")
         if not gap or len(digest) != 64 or "/" in name or "\\" in name or name in wanted:
-            raise Invalid(f"{SUMS} has a line that is no checksum: {line[:80]!r}. {UNPACK}")
+            raise Damaged(f"{SUMS} has a line that is no checksum: {line[:80]!r}. {UNPACK}")
         wanted[name] = digest
     return wanted
 
@@ -52,18 +59,18 @@ def check_files(folder: Path) -> str:
     wanted = read_sums(folder)
     there = {path.name for path in folder.iterdir() if path.name != SUMS and not _is_cache(path)}
     if missing := sorted(set(wanted) - there):
-        raise Invalid(f"missing: {', '.join(missing)}. {UNPACK}")
+        raise Damaged(f"missing: {', '.join(missing)}. {UNPACK}")
     if added := sorted(there - set(wanted)):
-        raise Invalid(f"not named in {SUMS}: {', '.join(added)}. Keep your own files outside of the bundle.")
+        raise Damaged(f"not named in {SUMS}: {', '.join(added)}. Keep your own files outside of the bundle.")
     for name, digest in wanted.items():
         if not (folder / name).is_file():
-            raise Invalid(f"{name} is no file. {UNPACK}")
+            raise Damaged(f"{name} is no file. {UNPACK}")
         try:
             found = hashlib.sha256((folder / name).read_bytes()).hexdigest()
         except OSError as error:
-            raise CouldNotRun(f"{name} cannot be read ({error}). Check its rights.") from error
+            raise Unreadable(f"{name} cannot be read ({error}). Check its rights.") from error
         if found != digest:
-            raise Invalid(f"{name}: SHA-256 is {found[:12]}…, wanted {digest[:12]}…. {UNPACK}")
+            raise Damaged(f"{name}: SHA-256 is {found[:12]}…, wanted {digest[:12]}…. {UNPACK}")
     return f"{len(wanted)} files are as they were"
 
 
@@ -77,163 +84,52 @@ def _is_cache(path: Path) -> bool:
 def check_python() -> None:
     """This Python can run the other scripts."""
     if sys.version_info[:2] < OLDEST_PYTHON:
-        raise CouldNotRun(
+        raise Unreadable(
             f"Python 3.10 or newer is wanted, this is {platform.python_version()}. Use a newer one."
         )
 
 
-def read_manifest() -> Any:
-    """manifest.json, with everything in its place that is used of it."""
-    import infer
+def verify(options: Any = None) -> "tuple[list[tuple[str, str]], str]":
+    """All checks, in order, until one fails: their names and findings, and the verdict.
 
-    try:
-        manifest = infer.load_manifest()
-        machines, versions = manifest["target"]["machines"], manifest["versions"]
-        limits = [manifest["golden"][name] for name in ("tolerance", "tolerance_rms")]
-        sound = (
-            isinstance(machines, list)
-            and all(isinstance(machine, str) for machine in machines)
-            and all(isinstance(versions[name], str) for name in ("numpy", "onnxruntime", "pillow"))
-            and all(type(limit) in {int, float} and 0 < limit < _LARGEST for limit in limits)
-        )
-    except infer.Refusal as refusal:
-        raise Invalid(str(refusal)) from refusal
-    except (KeyError, TypeError) as error:
-        raise Invalid(f"manifest.json lacks something ({error!r}). {UNPACK}") from error
-    if not sound:
-        raise Invalid(f"manifest.json: target.machines, versions or a tolerance is no such thing. {UNPACK}")
-    return manifest
-
-
-def check_machine(manifest: Any) -> str:
-    """This kind of machine is the one that the bundle was made for."""
-    machine, wanted = platform.machine(), manifest["target"]["machines"]
-    if machine not in wanted:
-        raise CouldNotRun(
-            f"the bundle is for {' or '.join(wanted)}, this machine is {machine}. Make one for it."
-        )
-    return f"{machine}, Python {platform.python_version()}"
-
-
-def check_runtime(manifest: Any) -> "tuple[str, Any]":
-    """The runtime is there, loads the model, and runs it where it was told to."""
-    try:
-        import infer
-        import numpy
-        import onnxruntime
-    except ImportError as error:
-        raise CouldNotRun(f"{error}. Run: pip install -r requirements.txt") from error
-    try:
-        session = infer.open_session(manifest)
-    except infer.Refusal as refusal:
-        raise Invalid(str(refusal)) from refusal
-    proven = manifest["versions"]
-    where = ", ".join(session.get_providers())
-    versions = (
-        f"ONNX Runtime {_against(proven['onnxruntime'], onnxruntime.__version__)} on {where}",
-        f"numpy {_against(proven['numpy'], numpy.__version__)}",
-        f"pillow {_against(proven['pillow'], _pillow_version())}",
-    )
-    return ", ".join(versions), session
-
-
-def _against(proven: str, found: str) -> str:
-    """A version, and the one that the golden answers were made with if that was another."""
-    return found if found == proven else f"{found} (made with {proven})"
-
-
-def _pillow_version() -> str:
-    try:
-        import PIL
-    except ImportError:
-        return "is missing, and infer.py needs it for everything but .npy files"
-    return str(PIL.__version__)
-
-
-def read_golden(manifest: Any) -> "tuple[Any, Any]":
-    """The golden pictures, (N, height, width, 3) uint8, and their logits, (N, classes) float32."""
-    import numpy as np
-
-    path = HERE / manifest["golden"]["file"]
-    try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
-            pictures, logits = arrays["pictures"], arrays["logits"]
-    except Exception as error:  # numpy's reader raises whatever a broken file makes it meet
-        raise Invalid(f"{path.name} cannot be read ({error!r}). {UNPACK}") from error
-    size = (manifest["preprocessing"]["height"], manifest["preprocessing"]["width"], 3)
-    if pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[1:] != size or not len(pictures):
-        wanted = f"uint8 (N, {size[0]}, {size[1]}, 3)"
-        raise Invalid(
-            f"{path.name}: pictures are {pictures.dtype} {pictures.shape}, wanted {wanted}. {UNPACK}"
-        )
-    if logits.dtype != np.float32 or logits.ndim != 2 or len(logits) != len(pictures) or not logits.size:
-        found, wanted = f"{logits.dtype} {logits.shape}", f"float32 ({len(pictures)}, classes)"
-        raise Invalid(f"{path.name}: logits are {found}, wanted {wanted}. {UNPACK}")
-    if not np.isfinite(logits).all():
-        raise Invalid(f"{path.name}: the wanted logits are not finite. {UNPACK}")
-    return pictures, logits
-
-
-def check_labels(manifest: Any, class_count: int) -> None:
-    """The labels, if there are any, are as many as the logits, and labels.txt has the same."""
-    labels, path = manifest["labels"], HERE / "labels.txt"
-    if labels is not None and len(labels) != class_count:
-        found = f"manifest.json has {len(labels)} labels, and the model has {class_count} classes"
-        raise Invalid(f"{found}. {UNPACK}")
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else None
-    except (OSError, ValueError) as error:
-        raise Invalid(f"labels.txt cannot be read ({error}). {UNPACK}") from error
-    if lines != labels:
-        raise Invalid(f"labels.txt has other labels than manifest.json. {UNPACK}")
-
-
-def check_golden(manifest: Any, session: Any) -> str:
-    """The model's answers to the golden pictures are within the tolerances."""
-    import infer
-    import numpy as np
-
-    pictures, wanted = read_golden(manifest)
-    check_labels(manifest, wanted.shape[1])
-    try:
-        found = infer.logits_of(session, manifest, pictures)
-    except infer.Refusal as refusal:
-        raise Invalid(str(refusal)) from refusal
-    if found.shape != wanted.shape:
-        raise Invalid(f"logits have the shape {found.shape}, wanted {wanted.shape}. {UNPACK}")
-    differences = found.astype(np.float64) - wanted
-    largest, rms = float(np.abs(differences).max()), float(np.sqrt(np.square(differences).mean()))
-    most, most_rms = manifest["golden"]["tolerance"], manifest["golden"]["tolerance_rms"]
-    said = f"{largest:.3g} (allowed: {most:.3g}), root mean square {rms:.3g} (allowed: {most_rms:.3g})"
-    if not (largest <= most and rms <= most_rms):
-        raise Invalid(
-            f"logits differ by up to {said}. Install the versions in requirements.txt and try again."
-        )
-    return f"logits of {len(wanted)} pictures differ by up to {said}"
-
-
-def verify() -> "tuple[list[tuple[str, str]], str]":
-    """All checks, in order, until one fails: their names and findings, and the verdict."""
+    Args:
+        options: As the command line gives them; None for none.
+    """
     done = []
     try:
         done.append(("files", check_files(HERE)))
         check_python()
-        manifest = read_manifest()
-        done.append(("machine", check_machine(manifest)))
-        finding, session = check_runtime(manifest)
-        done.append(("runtime", finding))
-        done.append(("golden", check_golden(manifest, session)))
-    except Invalid as error:
-        return [*done, ("failed", _one_line(error))], "INVALID"
-    except CouldNotRun as error:
-        return [*done, ("failed", _one_line(error))], "COULD NOT RUN"
-    except Exception as error:  # noqa: BLE001  # not foreseen; a traceback has the exit code of INVALID
-        return [*done, ("failed", f"{type(error).__name__}: {_one_line(error)}")], "COULD NOT RUN"
-    return done, "VALID"
+        import checks
+
+        for found in checks.in_order(options or _parser().parse_args([])):
+            done.append(found)  # noqa: PERF402  # what was found before a failure is kept
+    except Exception as error:  # noqa: BLE001  # not all are foreseen; a traceback has the exit code of INVALID
+        verdict = getattr(error, "verdict", None)
+        what = "" if verdict else f"{type(error).__name__}: "
+        return [*done, ("failed", what + " ".join(str(error).split()))], verdict or _COULD_NOT_RUN
+    return done, _VALID
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="Check this bundle on this machine.")
+    add = parser.add_argument
+    add("--json", action="store_true", help="print JSON")
+    add(
+        "--public-key",
+        type=Path,
+        metavar="FILE",
+        help="the manifest must be signed with this key's other half",
+    )
+    add(
+        "--latency",
+        nargs="?",
+        type=float,
+        const=0.0,
+        metavar="MS",
+        help="the median of single inferences must be below this (default: the budget in manifest.json)",
+    )
+    add("--threads", type=int, default=0, metavar="N", help="default: all cores")
+    return parser
 
 
 def main() -> int:
@@ -243,17 +139,15 @@ def main() -> int:
         sys.path.insert(0, str(HERE))  # as under `python -I`
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a file name is any text
-    parser = argparse.ArgumentParser(description="Check this bundle on this machine.")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    arguments = parser.parse_args()
-    done, verdict = verify()
+    arguments = _parser().parse_args()
+    done, verdict = verify(arguments)
     if arguments.json:
         print(json.dumps({"verdict": verdict, "checks": dict(done)}, indent=2, ensure_ascii=False))
     else:
         for name, finding in done:
             print(f"{name}: {finding}")
         print(verdict)
-    return {"VALID": 0, "INVALID": 1}.get(verdict, 2)
+    return _EXIT_CODES[verdict]
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from edgepress.doctor.packages import (
 )
 from edgepress.doctor.trial import Cause, Outcome, Verdict, try_backends
 from edgepress.environments import ENVIRONMENTS, SET_UP
-from edgepress.machine import Isa
+from edgepress.isa import Isa
 from edgepress.progress import Progress, silent
 from edgepress.target import HOST, target_of
 

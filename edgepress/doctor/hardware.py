@@ -13,15 +13,8 @@ from edgepress.doctor.control_group import limits_under
 from edgepress.doctor.fact import Unknown, text_of
 from edgepress.doctor.nvidia_driver import Driver, driver_of
 from edgepress.doctor.nvidia_libraries import Library, libraries_under, nvcc_version
-from edgepress.machine import (
-    Isa,
-    cpu_flags_of,
-    cpu_model_of,
-    cuda_device_absence,
-    isa_of,
-    memory_bytes,
-    usable_cores,
-)
+from edgepress.isa import Isa, cpu_flags_of, cpu_model_of, isa_of
+from edgepress.machine import cuda_device_absence, memory_bytes, usable_cores
 
 Number = TypeVar("Number", int, float)
 

@@ -21,7 +21,7 @@ from edgepress.inspection.inspection_onnx import inspect_onnx
 from edgepress.inspection.inspection_tflite import inspect_tflite
 from edgepress.inspection.layer import Layer
 from edgepress.inspection.onnx_graph import load_graph
-from edgepress.machine import host_isa
+from edgepress.isa import host_isa
 from edgepress.manifest import Manifest
 from edgepress.progress import Progress
 from edgepress.record import to_json

@@ -25,7 +25,7 @@ from benchmark.interference import CpuTicks
 from benchmark.matmul_onnx import Product, matmul_model
 from benchmark.roofline import Ceilings, GemmRate
 from edgepress.artifact import Device, Precision
-from edgepress.machine import Isa, host_isa
+from edgepress.isa import Isa, host_isa
 from edgepress.record import to_json
 
 MIB = 1 << 20

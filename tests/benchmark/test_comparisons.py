@@ -6,7 +6,7 @@ from benchmark.comparisons import with_comparisons
 from benchmark.measurement import Result, Results
 from benchmark.quantities import Basis, Speedup, State
 from edgepress.artifact import Precision
-from edgepress.machine import Isa
+from edgepress.isa import Isa
 
 
 @pytest.fixture

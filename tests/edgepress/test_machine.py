@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from edgepress.errors import InputError
-from edgepress.machine import Isa, isa_of, this_machine, usable_cores
+from edgepress.isa import Isa, isa_of
+from edgepress.machine import this_machine, usable_cores
 from edgepress.target import target_names, target_of
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from edgepress.artifact import Format, Precision
 from edgepress.errors import InputError
-from edgepress.machine import Isa
+from edgepress.isa import Isa
 from edgepress.target import ComputeCapability, Target, target_of
 from optimize.recipe import (
     RECIPES,

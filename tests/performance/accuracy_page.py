@@ -19,7 +19,8 @@ import numpy as np
 from edgepress.artifact import Runtime
 from edgepress.dataset import open_data
 from edgepress.files import write_bytes
-from edgepress.machine import cpu_model, host_isa, usable_cores
+from edgepress.isa import host_isa
+from edgepress.machine import cpu_model, usable_cores
 from edgepress.manifest import Manifest
 from edgepress.metrics import wilson_ci95
 from edgepress.target import HOST, target_of

@@ -30,7 +30,7 @@ from edgepress.doctor.nvidia_libraries import Library
 from edgepress.doctor.packages import Package, Pip
 from edgepress.doctor.trial import Verdict
 from edgepress.environments import SET_UP
-from edgepress.machine import Isa
+from edgepress.isa import Isa
 from optimize.recipe import recipe_named
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]

@@ -10,7 +10,7 @@ from edgepress.doctor.control_group import Limits, limits_under
 from edgepress.doctor.fact import Unknown
 from edgepress.doctor.hardware import features_of, this_hardware
 from edgepress.doctor.nvidia_libraries import Library, libraries_under, nvcc_version
-from edgepress.machine import isa_of
+from edgepress.isa import isa_of
 
 # As /proc/cpuinfo of real machines has them, cut to what matters.
 SERVER = frozenset(["fpu", "sse4_2", "avx", "avx2", "f16c", "avx512f", "avx512bw", "avx512_vnni"])

@@ -71,7 +71,7 @@ def test_budget_keeps_the_full_version_that_is_within(folder: Path, many: Path) 
 def test_budget_emulates_an_instruction_set_that_is_not_here(
     folder: Path, many: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from edgepress.machine import Isa
+    from edgepress.isa import Isa
 
     monkeypatch.setattr("optimize.accuracy.budget.host_isa", lambda: Isa.X86_AVX2)
     _, report = optimized(folder, many, 5.0, AVX2, images=5)
