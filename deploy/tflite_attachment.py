@@ -2,13 +2,13 @@
 
 Offsets inside a flatbuffer are relative and lead forward (flatbuffers.dev/internals). So a new `Model` table
 in front can refer to all that the old one refers to, wherever that lies; to pack the file anew would hold
-550 MB of weights in memory. What is in front is a multiple of 16 bytes, so all stays as aligned as it was. The
-old table remains as bytes that nothing refers to. Places counted from the beginning of the file, which
+550 MB of weights in memory. What is in front is a multiple of 16 bytes, so all stays as aligned as it was.
+The old table remains as bytes that nothing refers to. Places counted from the beginning of the file, which
 TFLite's schema has for large data (`Buffer.offset`, `Operator.large_custom_options_offset`), are moved on.
 
 Files behind it are a zip archive without compression, as the documentation of TFLite Metadata asks for:
-readers take a file's bytes where they lie. Its own offsets count from the beginning of the whole file, because
-the reader for Android (ZipFile.java of tflite-support) takes them so.
+readers take a file's bytes where they lie. Its own offsets count from the beginning of the whole file: the
+reader for Android (ZipFile.java of tflite-support) takes them so.
 """
 
 import mmap

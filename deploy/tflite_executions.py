@@ -1,50 +1,34 @@
-"""The ways in which LiteRT may rightly run a TFLite file: XNNPACK or its own kernels, one thread or two.
+"""The ways in which LiteRT may rightly run a TFLite file: XNNPACK or its own kernels, one thread or two."""
 
-The counterpart of `deploy.executions`, with the same names in it.
-"""
-
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from deploy.executions import Execution, Ways
 from edgepress.interface import Interface
 from edgepress.runners.litert_runner import DEFAULT_RESOLVER, LiteRtRunner
 
 _NO_DELEGATE = "BUILTIN_WITHOUT_DEFAULT_DELEGATES"
 
-
-@dataclass(frozen=True)
-class Execution:
-    """Options of an interpreter.
-
-    Attributes:
-        name: In words, as in the manifest.
-        resolver: Name of the ai_edge_litert.interpreter.OpResolverType.
-        threads: Of the interpreter.
-    """
-
-    name: str
-    resolver: str = DEFAULT_RESOLVER
-    threads: int = 1
-
-
-# GOLDEN is what a bundle's backend.py does, and gives the golden logits. Phones and boards differ in what
-# XNNPACK has for them; where it has nothing, LiteRT's own kernels run. Its reference kernels (BUILTIN_REF) take
-# no part: in the digits network they round as its own kernels do (INT8: both differ from XNNPACK by one step of
-# the logits, with 0.0639 or 0.0647 in the root mean square), they take 10 to 50 times as long, and no device
-# runs them unasked.
-GOLDEN = Execution("as infer.py runs it, 1 thread")
+# An Execution's level is here the name of the ai_edge_litert.interpreter.OpResolverType. GOLDEN is what a
+# bundle's backend.py does. Phones and boards differ in what XNNPACK has for them; where it has nothing,
+# LiteRT's own kernels run. Its reference kernels (BUILTIN_REF) take no part: in the digits network they round
+# as its own kernels do (INT8: both differ from XNNPACK by one step of the logits, with 0.0639 or 0.0647 in the
+# root mean square), they take 10 to 50 times as long as XNNPACK, and no device runs them unasked.
+GOLDEN = Execution("as infer.py runs it, 1 thread", DEFAULT_RESOLVER)
 EXECUTIONS = (
-    Execution("2 threads", threads=2),
+    Execution("2 threads", DEFAULT_RESOLVER, threads=2),
     Execution("LiteRT's own kernels, without XNNPACK", _NO_DELEGATE),
     Execution("LiteRT's own kernels, without XNNPACK, 2 threads", _NO_DELEGATE, threads=2),
 )
+_MOVED_SHARE = 0.25  # sums that lie between two steps, rounded the other way by another CPU
 
 
-def run(execution: Execution, path: Path, inputs: NDArray[Any], interface: Interface) -> NDArray[np.float32]:
+def run_tflite(
+    execution: Execution, path: Path, inputs: NDArray[Any], interface: Interface
+) -> NDArray[np.float32]:
     """First output, (N, classes) float32, of a TFLite file on the CPU, by its fixed batch.
 
     Integer inputs and outputs are quantized and dequantized inside, as a bundle's backend.py does.
@@ -58,6 +42,11 @@ def run(execution: Execution, path: Path, inputs: NDArray[Any], interface: Inter
     Raises:
         InputError: LiteRT cannot load the file, or is not installed.
     """
-    del interface  # the same function of every runtime; here the file says all
-    with LiteRtRunner(path, execution.threads, execution.resolver) as runner:
+    del interface  # the same function for every runtime; here the file says all
+    with LiteRtRunner(path, execution.threads, execution.level) as runner:
         return np.asarray(runner.infer(inputs), np.float32)
+
+
+def tflite_ways() -> Ways:
+    """The ways for a TFLite file, on whatever CPU it is to run."""
+    return Ways(run_tflite, GOLDEN, EXECUTIONS, _MOVED_SHARE)

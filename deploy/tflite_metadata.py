@@ -2,13 +2,13 @@
 
 MediaPipe Tasks, the Task Library and Android Studio prepare pictures and name classes by them. They are
 described in "Adding metadata to TensorFlow Lite models" (ai.google.dev/edge/litert): a flatbuffer in the
-buffer that `Model.metadata` calls TFLITE_METADATA (`deploy.tflite_metadata_format`), and a zip of the labels
-at the end of the file (`deploy.tflite_attachment`).
+buffer that `Model.metadata` calls TFLITE_METADATA (`deploy.tflite_metadata_format`), and a zip of the
+labels at the end of the file (`deploy.tflite_attachment`).
 
-What they can say of a picture is (value - mean) / deviation of R, G and B. They cannot say BGR, and what their
-readers cannot feed is told by `obstacle_to_readers`. For BGR the color space is left UNKNOWN and no
+What they can say of a picture is (value - mean) / deviation of R, G and B. They cannot say BGR, and what
+their readers cannot feed is told by `obstacle_to_readers`. For BGR the color space is left UNKNOWN and no
 normalization is given. Then MediaPipe Tasks and the Task Library refuse the file when they load it
-(image_tensor_specs.cc of both), where otherwise they would feed it the channels in the wrong order, unnoticed.
+(image_tensor_specs.cc of both); else they would feed it the channels in the wrong order, and nobody notice.
 """
 
 from collections.abc import Mapping
@@ -105,7 +105,7 @@ def labels_text(labels: tuple[str, ...]) -> str:
 def obstacle_to_readers(card: ModelCard, artifact: Artifact) -> str | None:
     """Why readers that go by metadata cannot feed this file, and what to do; None if they can.
 
-    These are MediaPipe Tasks and the Task Library. Whoever feeds the file by code of their own is not concerned.
+    These are MediaPipe Tasks and the Task Library. Who feeds the file by other code is not concerned.
     """
     given = artifact.inputs[0]
     if artifact.interface.pixels is Pixels.PREPROCESSED and card.preprocessing.affine.reverses_channels:
