@@ -15,8 +15,8 @@ _NO_DELEGATE = "BUILTIN_WITHOUT_DEFAULT_DELEGATES"
 # An Execution's level is here the name of the ai_edge_litert.interpreter.OpResolverType. GOLDEN is what a
 # bundle's backend.py does. Phones and boards differ in what XNNPACK has for them; where it has nothing,
 # LiteRT's own kernels run. Its reference kernels (BUILTIN_REF) take no part: in the digits network they round
-# as its own kernels do (INT8: both differ from XNNPACK by one step of the logits, with 0.0639 or 0.0647 in the
-# root mean square), they take 10 to 50 times as long as XNNPACK, and no device runs them unasked.
+# as its own kernels do (INT8: both differ from XNNPACK by one step of the logits, with 0.0639 or 0.0647 in
+# the root mean square), they take 10 to 50 times as long as XNNPACK, and no device runs them unasked.
 GOLDEN = Execution("as infer.py runs it, 1 thread", DEFAULT_RESOLVER)
 EXECUTIONS = (
     Execution("2 threads", DEFAULT_RESOLVER, threads=2),

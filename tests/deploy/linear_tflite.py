@@ -95,7 +95,7 @@ def save_linear(path: Path, *, behind: bool = False, **form: Any) -> Linear:
     import flatbuffers
 
     random = np.random.default_rng(0)
-    weights = random.normal(size=(CLASSES, SIDE * SIDE * 3)).astype(np.float32) / 8
+    weights = (random.normal(size=(CLASSES, SIDE * SIDE * 3)) / 8).astype(np.float32)
     bias = np.array([0.5, -0.5, 0.1], np.float32)
     if form.get("integers"):
         stored = np.clip(np.rint(weights / _WEIGHT.scale), -127, 127).astype(np.int8)
