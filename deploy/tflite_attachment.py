@@ -15,6 +15,7 @@ import mmap
 import shutil
 import struct
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,8 @@ _ALIGNMENT_BYTES = 16  # of Buffer.data (force_align in TFLite's schema), the la
 _CHUNK_BYTES = 4 << 20
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 _UNIX = 3
+_UNREADABLE = (struct.error, IndexError, TypeError, ValueError, AttributeError)
+"""What FlatBuffers' reader meets where bytes are damaged; it follows any offset."""
 # Fields of `Model` by their places in TFLite's schema, and the first that is not known here.
 _VERSION, _BUFFERS, _METADATA, _END = 0, 4, 6, 10
 _BUFFER_OFFSET = 1  # of `Buffer`
@@ -55,7 +58,7 @@ def mapped_model(path: Path) -> "Iterator[Any]":
         with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
             try:
                 yield schema.Model.GetRootAs(content)
-            except (struct.error, IndexError, TypeError) as error:
+            except _UNREADABLE as error:
                 raise InputError(f"{path} is damaged ({error}). Export the model anew.") from error
 
 
@@ -98,12 +101,20 @@ def attach(source: Path, destination: Path, name: str, content: bytes, files: Ma
 
 
 def attached_files(path: Path) -> dict[str, bytes]:
-    """What a standard zip reader finds at the end of a file, by name; nothing where there is no archive."""
+    """What a standard zip reader finds at the end of a file, by name; nothing where there is no archive.
+
+    Raises:
+        InputError: There is one, and it is damaged.
+    """
+    if not zipfile.is_zipfile(path):
+        return {}
     try:
         with zipfile.ZipFile(path) as archive:
             return {name: archive.read(name) for name in archive.namelist()}
-    except zipfile.BadZipFile:
-        return {}
+    except (zipfile.BadZipFile, EOFError, OSError, RuntimeError, ValueError, zlib.error) as error:
+        raise InputError(
+            f"The files at the end of {path} cannot be read ({error or 'cut off'}). Bundle it anew."
+        ) from error
 
 
 def attached_content(path: Path, name: str) -> bytes | None:
@@ -130,6 +141,8 @@ def place_of(buffer: Any) -> tuple[int, int]:
 
 
 def _require_known(source: Path, model: Any, name: str) -> None:
+    if 4 * (model.BuffersLength() + model.MetadataLength()) > source.stat().st_size:
+        raise ValueError("more buffers than it has bytes")
     table = model._tab
     vtable = table.Pos - struct.unpack_from("<i", table.Bytes, table.Pos)[0]
     slots = (struct.unpack_from("<H", table.Bytes, vtable)[0] - 4) // 2

@@ -92,9 +92,16 @@ def metadata_of(path: Path) -> TfliteMetadata:
 
 
 def labels_of(path: Path) -> tuple[str, ...] | None:
-    """The labels at the end of a TFLite file; None if there are none."""
+    """The labels at the end of a TFLite file; None if there are none.
+
+    Raises:
+        InputError: They are damaged.
+    """
     content = attached_files(path).get(LABELS)
-    return None if content is None else tuple(content.decode().split("\n")[:-1])
+    try:
+        return None if content is None else tuple(content.decode().split("\n")[:-1])
+    except ValueError as error:
+        raise InputError(f"{LABELS} in {path} is no text ({error}). Bundle it anew.") from error
 
 
 def labels_text(labels: tuple[str, ...]) -> str:
@@ -253,12 +260,12 @@ def _prove(
 ) -> None:
     """The metadata read as they were meant, the files unzip, and the model is where it was moved to."""
     try:
-        found = metadata_of(path)
+        found, unzipped = metadata_of(path), attached_files(path)
     except InputError as error:
         raise ProofError(f"The file with metadata cannot be read ({error}). {_NOTHING}") from error
     if found != metadata:
         raise ProofError(f"TFLite Metadata: wanted {metadata}, read {found}. {_NOTHING}")
-    if attached_files(path) != dict(files):
+    if unzipped != dict(files):
         raise ProofError(
             f"Files at the end: wanted {', '.join(files) or 'none'}, unzipped others. {_NOTHING}"
         )

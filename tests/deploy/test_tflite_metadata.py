@@ -407,6 +407,32 @@ def test_damaged_metadata_are_told_and_nothing_else_happens(linear: Linear) -> N
         metadata_of(path)
 
 
+def test_damaged_files_are_told_and_nothing_else_happens(linear: Linear) -> None:
+    described(linear)
+    artifact, out = linear.artifact(), linear.path.with_name("out.tflite")
+    path = linear.path.with_name("described.tflite")
+    random, told = np.random.default_rng(0), []
+
+    def try_damaged(content: bytes, place: Path, ask: Callable[[], Any]) -> None:
+        damaged = bytearray(content)
+        for i in random.integers(0, len(content), 6):
+            damaged[i] = random.integers(0, 256)
+        place.write_bytes(damaged)
+        try:
+            ask()
+        except (InputError, ProofError) as error:
+            told.append(str(error))
+
+    sound, with_labels = linear.path.read_bytes(), path.read_bytes()
+    for _ in range(150):
+        try_damaged(sound, linear.path, lambda: with_metadata(linear.path, out, card_of(), artifact))
+        try_damaged(with_labels, path, lambda: metadata_of(path))
+        try_damaged(with_labels[-150:], path, lambda: labels_of(path))
+    assert len(told) > 150
+    for words in ("linear.tflite is damaged (", "The files at the end of ", "The TFLite Metadata in "):
+        assert any(words in each for each in told), words
+
+
 def spoil_metadata(path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b"weights: drawn", b"weights: drown"))
 
