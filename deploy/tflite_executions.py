@@ -16,7 +16,7 @@ _NO_DELEGATE = "BUILTIN_WITHOUT_DEFAULT_DELEGATES"
 # bundle's backend.py does. Phones and boards differ in what XNNPACK has for them; where it has nothing,
 # LiteRT's own kernels run. Its reference kernels (BUILTIN_REF) take no part. They differ from XNNPACK by what
 # its own kernels do: digits in INT8 by one step of the logits, with 0.0647 against 0.0639 in the root mean
-# square; full VGG16 in FP32 by 0.0025 of 1283. There a picture takes them 39 s (own kernels 6 s, XNNPACK 1 s).
+# square; full VGG16 in FP32 by 0.0025 of 1283. There a picture takes them 39 s, own kernels 6 s, XNNPACK 1 s.
 GOLDEN = Execution("as infer.py runs it, 1 thread", DEFAULT_RESOLVER)
 EXECUTIONS = (
     Execution("2 threads", DEFAULT_RESOLVER, threads=2),
