@@ -13,6 +13,8 @@ from edgepress.errors import InputError, MissingRuntimeError
 from edgepress.runners.litert_profile import layer_times
 from edgepress.runners.runner import LayerTime, RunnerKind, head_among
 
+DEFAULT_RESOLVER = "AUTO"
+
 
 def on_cpu(path: Path, threads: int) -> "LiteRtRunner":
     """A runner on the CPU. Nothing is loaded yet; 0 threads leaves the number to LiteRT."""
@@ -32,14 +34,20 @@ def profile_on_cpu(
 class LiteRtRunner:
     """One TFLite file in LiteRT's interpreter. Its batch is fixed: more images are run in blocks of it.
 
+    Args:
+        path: The file.
+        threads: 0 leaves the number to LiteRT.
+        resolver: Name of the ai_edge_litert.interpreter.OpResolverType: which kernels there are.
+
     Attributes:
         evidence: "XNNPACK delegate, N partitions", or "reference kernels" where it took no part.
     """
 
-    def __init__(self, path: Path, threads: int) -> None:
+    def __init__(self, path: Path, threads: int, resolver: str = DEFAULT_RESOLVER) -> None:
         self.evidence = ""
         self._path = path
         self._threads = threads
+        self._resolver = resolver
         self._interpreter: Any = None
         self._input: dict[str, Any] = {}
         self._outputs: dict[str, dict[str, Any]] = {}
@@ -53,11 +61,15 @@ class LiteRtRunner:
             InputError: The file is missing or damaged.
         """
         try:
-            from ai_edge_litert.interpreter import Interpreter
+            from ai_edge_litert.interpreter import Interpreter, OpResolverType
         except ImportError as error:
             raise MissingRuntimeError("ai-edge-litert", "litert") from error
         try:
-            interpreter = Interpreter(model_path=str(self._path), num_threads=self._threads or None)
+            interpreter = Interpreter(
+                model_path=str(self._path),
+                num_threads=self._threads or None,
+                experimental_op_resolver_type=OpResolverType[self._resolver],
+            )
             interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             reason = " ".join(str(error).split())
