@@ -13,7 +13,7 @@ import edgepress.decoding
 import edgepress.interface
 import edgepress.isa
 import edgepress.preprocessing
-from deploy.bundle_target import BundleTarget
+from deploy.bundle_target import BundleTarget, Delivery
 from deploy.delivered import BUNDLE_MANIFEST
 from deploy.evidence import Evidence
 from deploy.golden import Golden, npz_bytes
@@ -165,7 +165,7 @@ def _manifest_value(contents: Contents) -> dict[str, Any]:
             "delivery": target.delivery.value,
             "machines": list(target.machines),
             "runtime": contents.runtime.runtime.value,
-            "isas": to_json(target.isas),
+            "isas": to_json(target.isas) if target.delivery is Delivery.FILE else [],  # of the server
             "capabilities": list(target.capabilities),
         },
         "model": _model_value(contents),

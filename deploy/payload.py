@@ -1,5 +1,6 @@
 """What a bundle carries for its delivery: the model in its form, and the code that runs it."""
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,8 +8,13 @@ from typing import Any
 
 from deploy.bundle_target import BundleTarget, Delivery
 from deploy.runtime_choice import RuntimeChoice
+from deploy.tflite_metadata import obstacle_to_readers, with_metadata
+from deploy.triton_config import name_from, triton_model_of
+from deploy.triton_repository import LABELS, manifest_entry, model_path, repository_files, server_steps
 from edgepress.artifact import Artifact, Format, Runtime
 from edgepress.manifest import Manifest
+
+logger = logging.getLogger(__name__)
 
 RUNTIME_ROOM = Path(__file__).parent / "runtime"
 Source = Path | bytes | Callable[[Path], None]
@@ -68,5 +74,43 @@ def _file(manifest: Manifest, target: BundleTarget, choice: RuntimeChoice, artif
     return Payload({name: manifest.path_of(artifact), "backend.py": backend}, name)
 
 
+def _mobile(manifest: Manifest, target: BundleTarget, choice: RuntimeChoice, artifact: Artifact) -> Payload:
+    """The TFLite file, which carries its own description and its labels."""
+    del target
+    name, path = _MODELS[artifact.format], manifest.path_of(artifact)
+    obstacle = obstacle_to_readers(manifest.model, artifact)
+    if obstacle is not None:
+        logger.warning("Readers of TFLite Metadata cannot feed this file: %s", obstacle)
+    files: dict[str, Source] = {
+        name: lambda place: _write_described(path, place, manifest, artifact),
+        "backend.py": RUNTIME_ROOM / _BACKENDS[choice.runtime],
+    }
+    return Payload(files, name, {"metadata_readers": obstacle or "can feed it"})
+
+
+def _write_described(source: Path, place: Path, manifest: Manifest, artifact: Artifact) -> None:
+    with_metadata(source, place, manifest.model, artifact)
+
+
+def _repository(
+    manifest: Manifest, target: BundleTarget, choice: RuntimeChoice, artifact: Artifact
+) -> Payload:
+    """A model repository, and a client of the server in the place of a runtime."""
+    del target, choice
+    labels = manifest.model.labels
+    model = triton_model_of(
+        artifact, name_from(manifest.model.name), label_file=None if labels is None else LABELS
+    )
+    files: dict[str, Source] = {
+        **repository_files(manifest.path_of(artifact), model, labels),
+        "backend.py": RUNTIME_ROOM / "triton_backend.py",
+    }
+    return Payload(files, model_path(model), {"triton": dict(manifest_entry(model))}, server_steps(model))
+
+
 _Maker = Callable[[Manifest, BundleTarget, RuntimeChoice, Artifact], Payload]
-_PAYLOADS: Mapping[Delivery, _Maker] = {Delivery.FILE: _file}
+_PAYLOADS: Mapping[Delivery, _Maker] = {
+    Delivery.FILE: _file,
+    Delivery.MOBILE: _mobile,
+    Delivery.REPOSITORY: _repository,
+}

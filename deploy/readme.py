@@ -32,6 +32,6 @@ installed (another Python, say), others may do, and verify.py tells whether they
     pip install {accepted}
 
 `manifest.json` says everything else: inputs and outputs, preprocessing, how it was measured and on what, why
-this version and not another. `preprocessing.py` is the code that the model was measured with; use it, or what
-gives the same bytes. A picture is turned upright by its EXIF orientation first (`decoding.py`).
+this version and not another. `decoding.py` and `preprocessing.py` are the code that the model was measured
+with; use it, or what gives the same bytes. A picture is turned upright by its EXIF orientation first.
 """

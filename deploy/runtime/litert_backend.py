@@ -8,9 +8,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bundle import INSTALL, UNPACK, CouldNotRun, Refusal
+if TYPE_CHECKING or __package__:
+    from deploy.runtime.bundle import INSTALL, UNPACK, CouldNotRun, Refusal
+else:  # beside it, on a device
+    from bundle import INSTALL, UNPACK, CouldNotRun, Refusal
 
 _PACKAGE = "ai-edge-litert"
 _STDERR = 2
