@@ -1,7 +1,8 @@
 """The toolkit's own modules that a script needs on a device: what its imports lead to, and nothing else."""
 
 import ast
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 import edgepress
@@ -60,19 +61,23 @@ def _file_of(name: str) -> Path | None:
     return next((file for file in (path / _PACKAGE_FILE, path.with_suffix(".py")) if file.is_file()), None)
 
 
-def _imports_of(path: Path) -> Iterator[str]:
+@cache
+def _imports_of(path: Path) -> frozenset[str]:
     """Names in the import statements of a file; `from a import b` may mean the module a.b."""
+    found: set[str] = set()
     waiting: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
     while waiting:
         node = waiting.pop()
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module is not None:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-        waiting.extend(node.orelse if _is_for_types(node) else ast.iter_child_nodes(node))
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        waiting.extend(_read_by_python(node))
+    return frozenset(found)
 
 
-def _is_for_types(node: ast.AST) -> bool:
-    """Whether this is `if TYPE_CHECKING:`, whose body no interpreter runs."""
-    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+def _read_by_python(node: ast.AST) -> Iterable[ast.AST]:
+    """What is inside of a node; of `if TYPE_CHECKING:` only the other branch."""
+    if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+        return node.orelse
+    return ast.iter_child_nodes(node)

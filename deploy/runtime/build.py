@@ -44,13 +44,13 @@ def build(options: argparse.Namespace) -> str:
         Refusal: The bundle has no engine to build, or the disk is too small or must not be written to.
         Invalid: model.onnx or manifest.json is not what was delivered.
         Failed: TensorRT could not build it.
-        KeyboardInterrupt: The user ended it. In each of these cases an engine that was there stays.
+        KeyboardInterrupt: The user ended it. In each of these cases nothing half-written is left.
     """
     from edgepress.files import make_folder
     from edgepress.lock import exclusive
 
     manifest = checks.read_manifest()
-    if manifest["target"]["delivery"] != "build":
+    if not backend.is_built_here(manifest):
         raise Refusal("this bundle has its plans already, and no engine to build. Run: python verify.py")
     print(f"machine: {checks.check_machine(manifest)}")
     print(f"versions: {checks.check_versions(manifest)}", flush=True)
@@ -67,7 +67,7 @@ def build(options: argparse.Namespace) -> str:
 
 
 def _require_capability(manifest: Any, gpu: Any, *, is_any_allowed: bool) -> None:
-    wanted = manifest["target"]["capabilities"]
+    wanted = backend.entry(manifest, "target", "capabilities")
     if gpu.capability not in wanted and not is_any_allowed:
         raise CouldNotRun(
             f"the bundle is for compute capability {', '.join(wanted)}, and the {gpu.name} here has "
@@ -130,18 +130,14 @@ def _require_room(manifest: Any, here: Any, folder: Path, *, is_forced: bool) ->
 
 
 def _built(manifest: Any, here: Any, folder: Path, options: argparse.Namespace) -> str:
-    """Build beside the engine that is there, and put plan and card into their places at the end.
-
-    Between the two there is a plan without a card, which nothing takes for an engine.
-    """
-    from edgepress.engine_card import card_path, write_card
+    """Build beside the engine that is there, and put the new one into its place at the end."""
     from edgepress.errors import DeviceFaultError, ProofError
     from edgepress.files import scratch_folder, sha256_of_file
     from edgepress.local_gpu import local_gpu
     from optimize.engine_from_onnx import engine_from_onnx
 
     model, started = HERE / manifest["model"]["file"], time.perf_counter()
-    if (found := sha256_of_file(model)) != manifest["model"]["sha256"]:
+    if (found := sha256_of_file(model)) != backend.entry(manifest, "model", "sha256"):
         raise Invalid(f"{model.name} was changed: SHA-256 is {found[:12]}…. {UNPACK}")
     gpu, lines = local_gpu(), Lines()
     with scratch_folder(folder) as scratch:
@@ -150,16 +146,29 @@ def _built(manifest: Any, here: Any, folder: Path, options: argparse.Namespace) 
             done = engine_from_onnx(here.trt, model, plan, gpu, _build_options(options), lines)
         except (ProofError, DeviceFaultError) as error:
             raise Failed(str(error)) from error
-        card = done.card_of(plan, model, manifest["model"]["calibration"])
-        place = folder / backend.ENGINE
-        card_path(place).unlink(missing_ok=True)
-        plan.replace(place)
-        write_card(card, place)
+        card = done.card_of(plan, model, manifest["model"].get("calibration"))
+        _place(plan, card, folder / backend.ENGINE)
     seconds = time.perf_counter() - started
     return (
         f"{backend.ENGINE_FOLDER}/{backend.ENGINE} was built for the {gpu.name} ({gpu.capability}) with "
         f"{card.title}: {card.plan_bytes / 1e6:.1f} MB in {seconds:.0f} s"
     )
+
+
+def _place(plan: Path, card: Any, place: Path) -> None:
+    """Put a plan and its card where an engine is looked for.
+
+    Ctrl-C waits until both are there. A process that is killed between them leaves a plan without a card,
+    which nothing takes for an engine.
+    """
+    from edgepress.engine_card import card_path, write_card
+    from edgepress.files import writing
+    from optimize.build_watch import interruptible
+
+    with interruptible(), writing(place):
+        card_path(place).unlink(missing_ok=True)
+        plan.replace(place)
+        write_card(card, place)
 
 
 class Lines:
@@ -189,7 +198,7 @@ def main() -> int:
     except (Invalid, Failed) as error:
         return _ended(str(error), 1)
     except KeyboardInterrupt:
-        return _ended("interrupted; an engine that was there is as it was", 2)
+        return _ended("interrupted; nothing half-written is left", 2)
     except ImportError as error:
         return _ended(f"{error}. {INSTALL}", 2)
     print("Now run: python verify.py")

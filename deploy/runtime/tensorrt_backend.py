@@ -10,6 +10,7 @@ SPDX-License-Identifier: Apache-2.0
 import contextlib
 import importlib
 import platform
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ BUILD = "Run: python build.py"
 ENGINE_FOLDER = "engine"
 ENGINE = "model.engine"
 _BUILT_HERE = "build"  # target.delivery
+_HINT = re.compile(r"[;.] `?edgepress doctor`? says [^.]*\.")  # a device has no such command
 _JETPACK = (
     "On a Jetson it comes with JetPack: sudo apt install python3-libnvinfer, and make the virtual "
     "environment with --system-site-packages."
@@ -62,9 +64,28 @@ def told(remedy: str = "") -> Iterator[None]:
     try:
         yield
     except (MissingDeviceError, MissingRuntimeError, DeviceFaultError) as error:
-        raise CouldNotRun(str(error)) from error
+        raise CouldNotRun(_HINT.sub(".", str(error))) from error
     except InputError as error:
-        raise Refusal(f"{error} {remedy}".rstrip()) from error
+        raise Refusal(f"{_HINT.sub('.', str(error))} {remedy}".rstrip()) from error
+
+
+def entry(manifest: Any, *keys: str) -> Any:
+    """What manifest.json says somewhere.
+
+    Raises:
+        Refusal: Nothing.
+    """
+    found = manifest
+    for key in keys:
+        if not isinstance(found, dict) or key not in found:
+            raise Refusal(f"manifest.json has no {'.'.join(keys)}. {UNPACK}")
+        found = found[key]
+    return found
+
+
+def is_built_here(manifest: Any) -> bool:
+    """Whether the plan is to be built on the device, not in the bundle."""
+    return bool(entry(manifest, "target", "delivery") == _BUILT_HERE)
 
 
 def versions() -> dict[str, str]:
@@ -125,8 +146,8 @@ def _facts_of(manifest: Any) -> Any:
     from edgepress.tensorrt_flavour import facts_for
 
     try:
-        return facts_for(Runtime(manifest["target"]["runtime"]))
-    except (KeyError, TypeError, ValueError, StopIteration) as error:
+        return facts_for(Runtime(entry(manifest, "target", "runtime")))
+    except (ValueError, StopIteration) as error:
         raise Refusal(f"manifest.json: target.runtime is no TensorRT ({error!r}). {UNPACK}") from error
 
 
@@ -174,7 +195,7 @@ def check_payload(manifest: Any, folder: Path) -> str:
         Invalid: A plan in the bundle is not.
         Refusal: The engine that was built here is not, or manifest.json has no such list.
     """
-    if manifest["target"]["delivery"] == _BUILT_HERE:
+    if is_built_here(manifest):
         return _check_engine(folder)
     facts, plans = _facts_of(manifest), _plans_in(manifest)
     sources = set()
@@ -193,7 +214,7 @@ def _difference(plan: Any, card: Any, facts: Any, manifest: Any) -> str | None:
     """What differs between a plan's entry, its card and the file, which was hashed already; in words."""
     from edgepress.tensorrt_flavour import FLAVOURS
 
-    found = manifest["files"].get(plan["file"])
+    found = entry(manifest, "files").get(plan["file"])
     if not found == plan["sha256"] == card.plan_sha256:
         return (
             f"SHA-256 is {str(found)[:12]}…, the card says {card.plan_sha256[:12]}… and the list of plans "
@@ -265,7 +286,7 @@ def plan_here(manifest: Any, folder: Path, place: Any) -> Path:
         CouldNotRun: None does, with what there is; or none was built yet.
         Refusal: A card is damaged.
     """
-    if manifest["target"]["delivery"] == _BUILT_HERE:
+    if is_built_here(manifest):
         return engine_here(manifest, folder, place)
     plan = _chosen(_plans_in(manifest), folder, place.gpu)
     if plan is None:
@@ -274,7 +295,7 @@ def plan_here(manifest: Any, folder: Path, place: Any) -> Path:
             f"no plan of this bundle is for the {place.gpu.name} here (compute capability "
             f"{place.gpu.capability}): there are plans for {', '.join(known)}. Make a bundle with one for it."
         )
-    path = folder / plan["file"]
+    path: Path = folder / plan["file"]
     _require_fit(path, place, plan["file"], INSTALL)
     return path
 
@@ -305,7 +326,7 @@ def engine_here(manifest: Any, folder: Path, place: Any) -> Path:
     path, name = folder / ENGINE_FOLDER / ENGINE, f"{ENGINE_FOLDER}/{ENGINE}"
     if not path.is_file() or not card_path(path).is_file():
         raise CouldNotRun(f"there is no {name} with its card yet. {BUILD}")
-    card, wanted = _card_of(path, Refusal), manifest["model"]["sha256"]
+    card, wanted = _card_of(path, Refusal), str(entry(manifest, "model", "sha256"))
     if card.source_sha256 != wanted:
         raise CouldNotRun(
             f"{name} was built from another model (SHA-256 {card.source_sha256[:12]}…, the bundle's is "
@@ -351,7 +372,6 @@ def open_session(manifest: Any, folder: Path, threads: int = 0) -> Session:
 
     found = here(manifest)
     path = plan_here(manifest, folder, found.place)
-    is_built_here = manifest["target"]["delivery"] == _BUILT_HERE
-    with told(BUILD if is_built_here else UNPACK):
+    with told(BUILD if is_built_here(manifest) else UNPACK):
         runner = TensorRtRunner(path, lambda: (found.trt, found.cuda)).__enter__()
     return Session(runner, path.relative_to(folder).as_posix())
