@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from deploy.runtime.verify import CouldNotRun, Invalid, check_files
+from deploy.runtime.verify import Damaged, Unreadable, check_files
 from edgepress.errors import InputError
 from edgepress.manifest import Manifest
 
@@ -79,6 +79,6 @@ def _objection(out: Path) -> str | None:
     """What a bundle's own verify.py says of the files; None if they are as they were delivered."""
     try:
         check_files(out)
-    except (Invalid, CouldNotRun) as error:
+    except (Damaged, Unreadable) as error:
         return str(error)
     return None

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from deploy.archive import Archive, archive_path, archived, require_archive_place
@@ -49,7 +49,7 @@ class BundleRequest:
     target: str
     out: Path | None = None
     variant: str | None = None
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
     data: str | None = None
     signing_key: Path | None = None
 
@@ -219,7 +219,8 @@ def _chosen(
     if target.capabilities and not evidence.rows:
         raise InputError(
             f"Nothing in {request.folder} was measured on a GPU with {target.runtimes[0].runtime.value}, and "
-            f"{target.name} is chosen for by that. Measure on one, or name an artifact with --variant: {fitting}."
+            f"{target.name} is chosen for by that. Measure on one, or name an artifact with --variant: "
+            f"{fitting}."
         )
     if evidence.thoroughness != "full":
         logger.warning("%s is of a quick benchmark: for a look, not for a decision", RESULTS)

@@ -21,7 +21,7 @@ def ways_of(target: BundleTarget, source: Artifact) -> Ways:
 
 
 def runs_here(target: BundleTarget) -> bool:
-    """Whether a bundle for the target can be run on this machine; one for a GPU or a server cannot be counted on."""
+    """Whether a bundle for the target can be run on this machine; a GPU or a server is not counted on."""
     if target.delivery in {*_ELSEWHERE, Delivery.REPOSITORY}:
         return False
     return (not target.machines or platform.machine() in target.machines) and _has_isa(target)

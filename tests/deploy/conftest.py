@@ -150,8 +150,8 @@ def write_sums() -> Callable[[Path], None]:
     """Writes the checksums of a changed bundle anew, so that only the later checks can find the change."""
 
     def write(folder: Path) -> None:
-        others = [path for path in sorted(folder.iterdir()) if path.name != "manifest.sha256"]
-        lines = [f"{sha256_of_file(path)}  {path.name}\n" for path in others]
+        others = [p for p in sorted(folder.rglob("*")) if p.is_file() and p.name != "manifest.sha256"]
+        lines = [f"{sha256_of_file(path)}  {path.relative_to(folder).as_posix()}\n" for path in others]
         (folder / "manifest.sha256").write_text("".join(lines))
 
     return write
@@ -163,7 +163,10 @@ def scripts_of() -> Iterator[Scripts]:
 
     One process can so ask them many things; starting one for each would take minutes.
     """
-    names = ("infer", "verify", "preprocessing", "interface")
+    names = (
+        *("bundle", "backend", "checks", "infer", "verify", "preprocessing", "interface", "isa", "latency"),
+        "version_range",
+    )
 
     def load(bundle: Path) -> tuple[Any, Any]:
         for name in names:
@@ -171,7 +174,7 @@ def scripts_of() -> Iterator[Scripts]:
         with mock.patch.object(sys, "path", [str(bundle), *sys.path]):
             loaded = [importlib.import_module(name) for name in names]
         assert {Path(str(module.__file__)).parent for module in loaded} == {bundle}
-        return loaded[0], loaded[1]
+        return sys.modules["infer"], sys.modules["verify"]
 
     with mock.patch.object(sys, "dont_write_bytecode", True):
         yield load

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy.selection import Limits
 from deploy.stage import BundleRequest, bundle_folder
 from edgepress.errors import InputError
 
@@ -17,7 +18,7 @@ def content_of(folder: Path) -> dict[str, bytes]:
 
 
 def make(folder: Path, out: Path, max_drop: float = 1.0) -> None:
-    bundle_folder(BundleRequest(folder, "linux-x64-cpu", out, variant="onnx-fp32", max_drop=max_drop))
+    bundle_folder(BundleRequest(folder, "linux-x64-cpu", out, variant="onnx-fp32", limits=Limits(max_drop)))
 
 
 def test_folder_with_a_manifest_sha256_of_its_own_is_not_touched(small: Path, tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def test_damaged_results_are_refused(
 ) -> None:
     write_results(small, "0" * 64, **changes)
     with pytest.raises(InputError, match="is damaged .* Measure anew: edgepress benchmark"):
-        read_evidence(small, Runtime.ONNXRUNTIME)
+        read_evidence(small, [Runtime.ONNXRUNTIME])
 
 
 def test_nan_in_results_is_damage(small: Path, write_results: Callable[..., None]) -> None:
@@ -69,7 +69,7 @@ def test_nan_in_results_is_damage(small: Path, write_results: Callable[..., None
     text = (small / "results.json").read_text()
     (small / "results.json").write_text(text.replace("500000.0", "NaN"))
     with pytest.raises(InputError, match="is damaged"):
-        read_evidence(small, Runtime.ONNXRUNTIME)
+        read_evidence(small, [Runtime.ONNXRUNTIME])
 
 
 def test_results_that_were_edited_are_refused(small: Path, write_results: Callable[..., None]) -> None:
@@ -77,4 +77,4 @@ def test_results_that_were_edited_are_refused(small: Path, write_results: Callab
     text = (small / "results.json").read_text()
     (small / "results.json").write_text(text.replace("500000.0", "400000.0"))
     with pytest.raises(InputError, match=r"was edited, or is of another edgepress\. Measure anew"):
-        read_evidence(small, Runtime.ONNXRUNTIME)
+        read_evidence(small, [Runtime.ONNXRUNTIME])

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from deploy import contents, stage
-from deploy.executions import EXECUTIONS
+from deploy.executions import Place, onnx_ways
 from deploy.stage import BundleRequest, bundle_folder
 from edgepress.errors import InputError, ProofError
 from edgepress.files import sha256_of_file
@@ -31,7 +31,8 @@ def run(folder: Path, script: str, *arguments: str | Path, **more: Any) -> "subp
 
 
 def content_of(folder: Path) -> dict[str, bytes]:
-    return {p.name: p.read_bytes() for p in sorted(folder.iterdir())}
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 @pytest.fixture
@@ -55,8 +56,9 @@ def pictures(tmp_path: Path) -> list[Path]:
 
 def test_bundle_has_everything_and_says_valid(bundle: Path, measured: Path) -> None:
     assert set(content_of(bundle)) == {
-        *("README.md", "golden.npz", "infer.py", "labels.txt", "manifest.json", "manifest.sha256"),
-        *("interface.py", "model.onnx", "preprocessing.py", "requirements.txt", "verify.py"),
+        *("README.md", "backend.py", "bundle.py", "checks.py", "golden.npz", "infer.py", "interface.py"),
+        *("isa.py", "labels.txt", "latency.py", "manifest.json", "manifest.sha256", "model.onnx"),
+        *("preprocessing.py", "requirements.txt", "verify.py", "version_range.py"),
     }
     done = run(bundle, "verify.py")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -66,7 +68,7 @@ def test_bundle_has_everything_and_says_valid(bundle: Path, measured: Path) -> N
     assert manifest["model"]["artifact"] == "onnx-static_wi7_au8"
     assert manifest["files"]["model.onnx"] == sha256_of_file(measured / "onnx-static_wi7_au8.onnx")
     assert manifest["labels"] == [str(i) for i in range(10)]
-    assert set(manifest["golden"]["executions"]) == {execution.name for execution in EXECUTIONS}
+    assert set(manifest["golden"]["executions"]) == {way.name for way in onnx_ways(Place.LIKE_HERE).others}
     assert "1.5 times the largest difference" in manifest["golden"]["tolerance_rule"]
     with np.load(bundle / "golden.npz") as golden:
         assert golden["pictures"].shape == (10, 32, 32, 3)  # six patterns, four pictures of the data
@@ -149,7 +151,7 @@ def checked(folder: Path, script: Path) -> int:
         f"names = runpy.run_path({str(script)!r})\n"
         f"folder = pathlib.Path({str(folder)!r})\n"
         "try: names['check_files'](folder)\n"
-        "except names['Invalid']: sys.exit(1)\n"
+        "except names['Damaged']: sys.exit(1)\n"
     )
     return subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode
 
@@ -235,7 +237,10 @@ def test_bundle_refuses_in_one_line(cli: Cli, digits_optimized: Path, copy_of: C
         ((), "has no results.json to choose by. Measure first: edgepress benchmark"),
         (("--target", "linux-x64-cpus"), "Unknown target 'linux-x64-cpus'. Did you mean 'linux-x64-cpu'?"),
         (("--variant", "onnx-fp23"), "Did you mean 'onnx-fp32'?"),
-        (("--variant", "tflite-fp32"), "tflite-fp32 is not for onnxruntime. Choose another --variant"),
+        (
+            ("--variant", "saved_model-fp32"),
+            "saved_model-fp32 is not for onnxruntime or litert. Choose another --variant",
+        ),
         (("--variant", "onnx-fp32", "--out", tmp_path / "mine"), "is there and is no bundle"),
         (("--variant", "onnx-fp32", "--data", "nowhere"), "No data at 'nowhere'"),
     ):
@@ -251,14 +256,14 @@ def test_bundle_refuses_in_one_line(cli: Cli, digits_optimized: Path, copy_of: C
 def test_bundle_that_does_not_verify_is_not_delivered(
     measured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    script = tmp_path / "infer.py"
-    text = contents._SCRIPTS["infer.py"].read_text()
+    script = tmp_path / "bundle.py"
+    text = contents._SCRIPTS["bundle.py"].read_text()
     script.write_text(
         text.replace("values.max(axis=1, keepdims=True)", "1e300").replace(
             "interface.feed(pictures,", "interface.feed(pictures[:, :, ::-1],"
         )
     )
-    monkeypatch.setitem(contents._SCRIPTS, "infer.py", script)
+    monkeypatch.setitem(contents._SCRIPTS, "bundle.py", script)
     with pytest.raises(ProofError, match="The bundle does not verify .*logits differ by up to"):
         bundle_folder(BundleRequest(measured, "linux-x64-cpu", tmp_path / "x", variant="onnx-fp32"))
     assert not (tmp_path / "x").exists()

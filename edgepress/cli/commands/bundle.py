@@ -24,15 +24,15 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_known_bundle_target,
         default="linux-x64-cpu",
         metavar="NAME",
-        help="device to pack for: jetson-orin, linux-arm64-cpu, linux-x64-cpu (default), mobile, nvidia-server, "
-        "rtx-desktop, triton; or a profile of your own, FILE.toml",
+        help="device to pack for: jetson-orin, linux-arm64-cpu, linux-x64-cpu (default), mobile, "
+        "nvidia-server, rtx-desktop, triton; or a profile of your own, FILE.toml",
     )
     add(
         "--out",
         type=Path,
         metavar="PATH",
-        help="folder of the bundle (default: DIR/bundle-NAME), and beside it PATH.tar.gz; an unchanged bundle "
-        "there is replaced, and nothing else",
+        help="folder of the bundle (default: DIR/bundle-NAME), and beside it PATH.tar.gz; an unchanged "
+        "bundle there is replaced, and nothing else",
     )
     add("--variant", metavar="ID", help="this artifact (default: chosen by results.json)")
     add(
@@ -46,7 +46,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-latency-ms",
         type=number,
         metavar="N",
-        help="longest median of one inference, as in results.json; verify.py --latency holds the device to it",
+        help="longest median of one inference, as in results.json; verify.py --latency tests it there",
     )
     add("--max-mb", type=number, metavar="N", help="size of the largest model file, in megabytes")
     add(
@@ -79,7 +79,8 @@ def _run(arguments: argparse.Namespace, progress: Progress) -> Outcome:
     return Outcome(
         (
             f"{bundle.folder}: {bundle.artifact}, {bundle.reason}",
-            f"{bundle.archive.path}: {bundle.archive.size_bytes / 1e6:.1f} MB, SHA-256 {bundle.archive.sha256}",
+            f"{bundle.archive.path}: {bundle.archive.size_bytes / 1e6:.1f} MB, "
+            f"SHA-256 {bundle.archive.sha256}",
             f"verify.py here: {bundle.proof}",
             *(f"  not {name}: it {reason}" for name, reason in bundle.rejected.items()),
         ),
@@ -102,7 +103,7 @@ COMMAND = Command(
     purpose="pack the best version for a device, with scripts that run and verify it there",
     examples=(
         "edgepress bundle out/vgg16-digits --target linux-x64-cpu",
-        "edgepress bundle out/vgg16 --target linux-x64-cpu --max-drop 0.5 --max-latency-ms 80 --out vgg16-x64",
+        "edgepress bundle out/vgg16 --target linux-x64-cpu --max-drop 0.5 --max-latency-ms 80 --out x64",
         "edgepress bundle out/vgg16 --target jetson-orin --variant tensorrt-static_wi8_ai8",
     ),
     add_arguments=_add_arguments,
