@@ -79,6 +79,7 @@ def _is_current(manifest: Any, here: Any, options: argparse.Namespace) -> bool:
     """Whether the engine that is there is what would be built; how long TensorRT looked, no card tells."""
     from edgepress.engine_card import read_card, require_whole
     from edgepress.errors import InputError
+    from edgepress.local_gpu import local_gpu
     from optimize.build_options import flags_of
 
     if options.optimization_level is not None or options.workspace is not None:
@@ -90,7 +91,10 @@ def _is_current(manifest: Any, here: Any, options: argparse.Namespace) -> bool:
     except (CouldNotRun, Refusal, InputError) as reason:
         print(f"building, since {reason}", flush=True)
         return False
-    return set(card.flags) == flags_of(_build_options(options))
+    name = local_gpu().name
+    if card.gpu != name:  # it would run, with kernels that were timed on another GPU
+        print(f"building, since the engine was built on a {card.gpu}, and here is a {name}", flush=True)
+    return card.gpu == name and set(card.flags) == flags_of(_build_options(options))
 
 
 def _build_options(options: argparse.Namespace) -> Any:

@@ -745,6 +745,17 @@ def test_options_reach_the_builder_and_another_tf32_is_another_engine(place: Pla
     assert len(place.device.trt.fake.builds) == 3
 
 
+def test_engine_of_a_sibling_runs_and_is_built_anew(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    place.build()
+    place.device.gpu = LocalGpu("Fake RTX A4000", "8.7", None)
+    place.own.backend.open_session(place.own.manifest, place.bundle).close()
+    capsys.readouterr()
+    assert place.build() == 0
+    said = capsys.readouterr().out
+    assert "building, since the engine was built on a Fake RTX A2000, and here is a Fake RTX A4000\n" in said
+    assert read_card(place.engine).gpu == "Fake RTX A4000"
+
+
 def change_card(place: Place, **changes: Any) -> EngineCard:
     card = dataclasses.replace(read_card(place.engine), **changes)
     write_card(card, place.engine)
@@ -870,6 +881,10 @@ def little_memory(place: Place) -> None:
     place.device.memory = MemoryState(4 << 30, 1_200_000_000, 0)
 
 
+def small_gpu(place: Place) -> None:
+    place.device.cuda._total_bytes = 100
+
+
 def other_machine(place: Place) -> None:
     changed(place.bundle, lambda value: value["target"].update(machines=["riscv64"]))
 
@@ -897,6 +912,7 @@ def plans_inside(place: Place) -> None:
         ),
         (old_tensorrt, 2, r"tensorrt is 8\.6\.2, and >=10\.3,<11 is wanted"),
         (little_memory, 2, r"takes about 1\.5 GB of memory, and 1\.2 GB are free\. .*build\.py --force"),
+        (small_gpu, 2, "takes at least .* GB of the GPU's memory, and it has 0.0 GB"),
         (other_machine, 2, "the bundle is for riscv64, this machine is aarch64"),
         (plans_inside, 2, "has its plans already"),
     ],
