@@ -53,6 +53,8 @@ class BundleTarget:
         isas: An INT8 file for a CPU must be accurate and fast on each of these; none for a GPU.
         capabilities: Compute capabilities of the GPUs; none for a CPU.
         most_bytes: Size of the largest model file that fits; None for any.
+        brings: Packages that the device's system brings, and that pip must not install.
+        steps: What the person on the device does after installing the rest, a line each, for README.md.
     """
 
     name: str
@@ -63,6 +65,8 @@ class BundleTarget:
     isas: tuple[Isa, ...] = ()
     capabilities: tuple[str, ...] = ()
     most_bytes: int | None = None
+    brings: tuple[str, ...] = ()
+    steps: tuple[str, ...] = ()
 
     def format_of(self, runtime: Runtime) -> Format:
         """Form of the files that a runtime takes here."""
@@ -175,5 +179,8 @@ def _require(target: BundleTarget) -> None:
         raise ValueError(
             f"capabilities are {'wanted' if needs_gpu else 'not wanted'} for {target.delivery.value!r}"
         )
+    known = {package for choice in target.runtimes for package in choice.requirements}
+    if unknown := sorted(set(target.brings) - known):
+        raise ValueError(f"brings {unknown[0]}, which no runtime requires")
     if target.most_bytes is not None and target.most_bytes < 1:
         raise ValueError("most_bytes is not positive")

@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from deploy.bundle_target import BundleTarget, Delivery
+from deploy.plans import plans_for
 from deploy.runtime_choice import RuntimeChoice
 from deploy.tflite_metadata import obstacle_to_readers, with_metadata
 from deploy.triton_config import name_from, triton_model_of
 from deploy.triton_repository import LABELS, manifest_entry, model_path, repository_files, server_steps
+from deploy.vendored import modules_for
 from edgepress.artifact import Artifact, Format, Runtime
 from edgepress.manifest import Manifest
+from edgepress.tensorrt_flavour import facts_for
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +26,11 @@ Source = Path | bytes | Callable[[Path], None]
 _BACKENDS: Mapping[Runtime, str] = {
     Runtime.ONNXRUNTIME: "onnxruntime_backend.py",
     Runtime.LITERT: "litert_backend.py",
+    Runtime.TENSORRT: "tensorrt_backend.py",
+    Runtime.TENSORRT_RTX: "tensorrt_backend.py",
 }
+_ON_A_GPU = ("deploy.runtime.tensorrt_backend",)
+_BUILDING = (*_ON_A_GPU, "deploy.runtime.build")
 _MODELS = {Format.ONNX: "model.onnx", Format.TFLITE: "model.tflite"}
 
 
@@ -36,12 +43,14 @@ class Payload:
         model_file: The one that the backend opens.
         entries: What the bundle's manifest says beside what all say, by name.
         steps: What the person on the device does before `verify.py`, a line each, for README.md.
+        requirements: Ranges of packages that are narrower than the target's: a plan is bound to its version.
     """
 
     files: Mapping[str, Source]
     model_file: str
     entries: Mapping[str, Any] = field(default_factory=dict)
     steps: tuple[str, ...] = ()
+    requirements: Mapping[str, str] = field(default_factory=dict)
 
 
 def payload_of(
@@ -70,8 +79,40 @@ def _file(manifest: Manifest, target: BundleTarget, choice: RuntimeChoice, artif
     """The file as it is."""
     del target
     name = _MODELS[artifact.format]
-    backend = RUNTIME_ROOM / _BACKENDS[choice.runtime]
-    return Payload({name: manifest.path_of(artifact), "backend.py": backend}, name)
+    return Payload({name: manifest.path_of(artifact), "backend.py": _backend(choice)}, name)
+
+
+def _backend(choice: RuntimeChoice) -> Path:
+    return RUNTIME_ROOM / _BACKENDS[choice.runtime]
+
+
+def _plans(manifest: Manifest, target: BundleTarget, choice: RuntimeChoice, artifact: Artifact) -> Payload:
+    """Plans for as many of the target's GPUs as there are, each with its card."""
+    plans = plans_for(manifest, target, choice, artifact)
+    covered = ", ".join(each for each in target.capabilities if each not in plans.missing)
+    missing = f"; none for {', '.join(plans.missing)}" if plans.missing else ""
+    return Payload(
+        {**modules_for(_ON_A_GPU), **plans.files, "backend.py": _backend(choice)},
+        plans.file_of(artifact),
+        {"plans": plans.entries, "plans_missing": list(plans.missing)},
+        (f"nvidia-smi --query-gpu=compute_cap --format=csv   # there are plans for {covered}{missing}",),
+        {facts_for(choice.runtime).distribution: f"=={plans.version}"},
+    )
+
+
+def _build(manifest: Manifest, target: BundleTarget, choice: RuntimeChoice, artifact: Artifact) -> Payload:
+    """Strongly typed ONNX, and what makes an engine of it on the device."""
+    name = _MODELS[artifact.format]
+    return Payload(
+        {
+            **modules_for(_BUILDING),
+            name: manifest.path_of(artifact),
+            "backend.py": _backend(choice),
+            "build.py": RUNTIME_ROOM / "build.py",
+        },
+        name,
+        steps=(*target.steps, "python build.py   # minutes: TensorRT tries kernels on this GPU"),
+    )
 
 
 def _mobile(manifest: Manifest, target: BundleTarget, choice: RuntimeChoice, artifact: Artifact) -> Payload:
@@ -83,7 +124,7 @@ def _mobile(manifest: Manifest, target: BundleTarget, choice: RuntimeChoice, art
         logger.warning("Readers of TFLite Metadata cannot feed this file: %s", obstacle)
     files: dict[str, Source] = {
         name: lambda place: _write_described(path, place, manifest, artifact),
-        "backend.py": RUNTIME_ROOM / _BACKENDS[choice.runtime],
+        "backend.py": _backend(choice),
     }
     return Payload(files, name, {"metadata_readers": obstacle or "can feed it"})
 
@@ -113,4 +154,6 @@ _PAYLOADS: Mapping[Delivery, _Maker] = {
     Delivery.FILE: _file,
     Delivery.MOBILE: _mobile,
     Delivery.REPOSITORY: _repository,
+    Delivery.PLANS: _plans,
+    Delivery.BUILD: _build,
 }

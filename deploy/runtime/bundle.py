@@ -8,6 +8,10 @@ The model itself is run by backend.py, which is another file for each runtime:
         run(inputs) -> scores                    (N, …) in, (N, classes) float32 out; raises Refusal
         close()
 
+It may have, beside that, what can be told of its files without the device, which verify.py asks first:
+
+    check_payload(manifest, folder) -> text      raises Invalid or Refusal
+
 The exceptions have a `verdict`: what verify.py says when it meets one.
 
 SPDX-License-Identifier: Apache-2.0

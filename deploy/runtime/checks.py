@@ -31,6 +31,7 @@ def in_order(options: Any) -> "Iterator[tuple[str, str]]":
 
         yield "signature", check_signature(HERE, options.public_key)
     manifest = read_manifest()
+    yield from check_payload(manifest)
     yield "machine", check_machine(manifest)
     versions = check_versions(manifest)
     session = bundle.open_session(manifest, min(max(0, options.threads), os.cpu_count() or 1))
@@ -70,6 +71,15 @@ def read_manifest() -> Any:
 
 def _is_text(values: Any) -> bool:
     return isinstance(values, list) and all(isinstance(value, str) for value in values)
+
+
+def check_payload(manifest: Any) -> "Iterator[tuple[str, str]]":
+    """What the backend can tell of its files without the device; nothing where it has no such check."""
+    import backend
+
+    check = getattr(backend, "check_payload", None)
+    if check is not None:
+        yield "payload", check(manifest, HERE)
 
 
 def check_machine(manifest: Any) -> str:
