@@ -154,6 +154,20 @@ def require_archive_place(path: Path) -> None:
         )
 
 
+class _Rising:
+    """Reports each amount once: there are more chunks than units."""
+
+    def __init__(self, progress: Progress, task: str, total: int) -> None:
+        self._progress, self._task, self._total, self._told = progress, task, total, -1
+
+    def __call__(self, done: int) -> None:
+        """So much is done."""
+        done = min(done, self._total)
+        if done > self._told:
+            self._told = done
+            self._progress(self._task, done, self._total)
+
+
 class _Hashed(io.RawIOBase):
     """Passes on what is written, and hashes it."""
 
@@ -198,6 +212,7 @@ def _tar_of(folder: Path, sizes: dict[str, int], progress: Progress) -> Iterator
     top, sums = place_of(folder).name, read_sums(folder)
     folders = {"/".join(name.split("/")[:end]) for name in sizes for end in range(1, name.count("/") + 1)}
     total_mib, done_bytes, count = max(1, sum(sizes.values()) // MIB), 0, BLOCK_BYTES
+    tell = _Rising(progress, "archive", total_mib)
     yield _header(top, None)
     for name in sorted({*sizes, *folders}):
         size_bytes = sizes.get(name)
@@ -206,7 +221,7 @@ def _tar_of(folder: Path, sizes: dict[str, int], progress: Progress) -> Iterator
         if size_bytes is not None:
             for chunk in _content(folder, name, size_bytes, sums.get(name)):
                 done_bytes += len(chunk)
-                progress("archive", min(done_bytes // MIB, total_mib), total_mib)
+                tell(done_bytes // MIB)
                 yield chunk
         yield padding
         count += BLOCK_BYTES + (size_bytes or 0) + len(padding)

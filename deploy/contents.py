@@ -22,6 +22,7 @@ from deploy.readme import readme
 from deploy.runtime.checksums import SUMS
 from deploy.runtime_choice import RuntimeChoice
 from deploy.selection import Choice, Limits
+from deploy.vendored import modules_for
 from edgepress.errors import InputError
 from edgepress.files import sha256_of_file, write_json
 from edgepress.manifest import Manifest
@@ -73,7 +74,8 @@ class Contents:
 
 def sources() -> list[Path]:
     """The code that a bundle comes from: with another code, it is another bundle."""
-    return sorted({*_ROOM.rglob("*.py"), *_SCRIPTS.values()})
+    carried = modules_for(("deploy.runtime.tensorrt_backend", "deploy.runtime.build")).values()
+    return sorted({*_ROOM.rglob("*.py"), *_SCRIPTS.values(), *carried})
 
 
 def installed_versions(runtime: RuntimeChoice) -> dict[str, str]:
@@ -142,16 +144,18 @@ def files_of(contents: Contents) -> dict[str, Source]:
 
 
 def _requirements(contents: Contents) -> str:
-    """What the golden logits were computed with, to the last digit; a range for what is not here."""
-    lines = [
-        f"{package}=={contents.versions[package].partition('+')[0]}"
-        if package in contents.versions
-        else f"{package}{wanted}"
-        for package, wanted in contents.runtime.requirements.items()
-    ]
-    return "# What this bundle was made and verified with. README.md says what else may do.\n" + "".join(
-        f"{line}\n" for line in lines
-    )
+    """What the golden logits were computed with, to the last digit; else ranges."""
+    target, versions, lines = contents.target, contents.versions, []
+    is_as_here = target.delivery is not Delivery.BUILD  # a Jetson has another Python, with other packages
+    for package, wanted in contents.runtime.requirements.items():
+        if package in target.brings:
+            continue
+        is_pinned = is_as_here and package in versions and not wanted.startswith("==")
+        lines.append(
+            f"{package}=={versions[package].partition('+')[0]}" if is_pinned else f"{package}{wanted}"
+        )
+    what = "was made and verified with" if is_as_here else "takes"
+    return f"# What this bundle {what}. README.md says more.\n" + "".join(f"{line}\n" for line in lines)
 
 
 def _manifest_value(contents: Contents) -> dict[str, Any]:
@@ -167,6 +171,7 @@ def _manifest_value(contents: Contents) -> dict[str, Any]:
             "runtime": contents.runtime.runtime.value,
             "isas": to_json(target.isas) if target.delivery is Delivery.FILE else [],  # of the server
             "capabilities": list(target.capabilities),
+            "brings": list(target.brings),
         },
         "model": _model_value(contents),
         "preprocessing": model.preprocessing.to_json(),

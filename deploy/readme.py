@@ -11,14 +11,15 @@ def readme(contents: "Contents") -> str:
     model, target, choice = contents.manifest.model, contents.target, contents.choice
     classes = f"{model.class_count} classes" + ("" if model.labels is None else " (labels.txt)")
     ranges = contents.runtime.requirements.items()
-    accepted = " ".join(f'"{package}{versions}"' for package, versions in ranges)
+    accepted = " ".join(f'"{package}{wanted}"' for package, wanted in ranges if package not in target.brings)
+    environment = "python3 -m venv --system-site-packages" if target.brings else "python3 -m venv"
     before = "".join(f"    {step}\n" for step in contents.payload.steps)
     return f"""# {model.name} for {target.name}
 
 An image classifier with {classes}: `{choice.artifact.id}`, {choice.artifact.precision.value.upper()},
 {choice.artifact.size_bytes / 1e6:.1f} MB. Chosen because: {choice.reason}.
 
-    python3 -m venv ../venv && . ../venv/bin/activate
+    {environment} ../venv && . ../venv/bin/activate
     pip install -r requirements.txt
 {before}    python verify.py                  # VALID (0), INVALID (1), or could not run here (2)
     python verify.py --latency 50     # and an inference takes at most 50 ms (the median)

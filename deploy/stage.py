@@ -17,7 +17,7 @@ from deploy.runtime_choice import RuntimeChoice
 from deploy.selection import Choice, Limits, by_evidence, named
 from deploy.signing import sign, signer_with, write_public_key
 from deploy.ways import runs_here, ways_of
-from edgepress.artifact import Artifact, Precision
+from edgepress.artifact import Artifact, Format, Precision
 from edgepress.dataset import Dataset, open_data
 from edgepress.errors import InputError
 from edgepress.files import atomic_path, require_disk, sha256_of_file, sha256_of_json
@@ -159,17 +159,20 @@ def _deliver(job: _Job, place: Path, progress: Progress) -> str:
     manifest, choice, request = job.manifest, job.choice, job.request
     require_place(place, manifest)
     manifest.verify(choice.artifact)
-    needed_bytes = 2 * choice.artifact.size_bytes + _MARGIN_BYTES  # the folder and the archive
-    require_disk(place.parent, needed_bytes, f"Bundling {choice.artifact.id}")
     progress("bundle", 0, _STEPS)
     payload = payload_of(manifest, job.target, job.runtime, choice.artifact)
+    copied = (source for source in payload.files.values() if isinstance(source, Path))
+    largest_bytes = max(choice.artifact.size_bytes, sum(path.stat().st_size for path in copied))
+    needed_bytes = 2 * largest_bytes + _MARGIN_BYTES  # the folder and the archive
+    require_disk(place.parent, needed_bytes, f"Bundling {choice.artifact.id}")
+    runtime = replace(job.runtime, requirements={**job.runtime.requirements, **payload.requirements})
     golden = _golden(job)
     progress("bundle", 1, _STEPS)
-    versions = installed_versions(job.runtime)
+    versions = installed_versions(runtime)
     contents = Contents(
         manifest,
         job.target,
-        job.runtime,
+        runtime,
         choice,
         payload,
         request.limits,
@@ -247,6 +250,7 @@ def _key(
     return sha256_of_json(
         {
             "artifact": choice.artifact.sha256,
+            "engines": [a.sha256 for a in manifest.artifacts if a.format is Format.ENGINE],
             "model": to_json(manifest.model),
             "results": sha256_of_file(results) if results.is_file() else None,
             "choice": [choice.reason, dict(choice.rejected)],

@@ -14,15 +14,20 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 if __name__ == "__main__":
     sys.dont_write_bytecode = True  # the bundle stays as it was delivered
     sys.path.insert(0, str(Path(__file__).resolve().parent))  # as under `python -I`
 
-import backend
-import checks
-from bundle import HERE, INSTALL, UNPACK, CouldNotRun, Invalid, Refusal
+if TYPE_CHECKING or __package__:
+    from deploy.runtime import checks
+    from deploy.runtime import tensorrt_backend as backend
+    from deploy.runtime.bundle import HERE, INSTALL, UNPACK, CouldNotRun, Invalid, Refusal
+else:  # beside it, on a device
+    import backend
+    import checks
+    from bundle import HERE, INSTALL, UNPACK, CouldNotRun, Invalid, Refusal
 
 _MIB = 1 << 20
 # Peak memory of whole builds of VGG16 in FP32, FP16 and INT8 (553, 277 and 138 MB) with TensorRT-RTX 1.7.1:

@@ -53,8 +53,7 @@ def read_manifest() -> Any:
         budget = manifest["limits"]["latency_ms"]
         ranges = manifest["accepted_versions"]
         sound = (
-            _is_text(target["machines"])
-            and _is_text(target["isas"])
+            all(_is_text(target[name]) for name in ("machines", "isas", "brings"))
             and isinstance(ranges, dict)
             and _is_text([*ranges.values(), *(versions[name] for name in ranges)])
             and all(type(limit) in {int, float} and 0 < limit < _LARGEST for limit in limits)
@@ -87,7 +86,7 @@ def check_machine(manifest: Any) -> str:
     from isa import Isa, host_isa, takes
 
     machine, wanted = platform.machine(), manifest["target"]["machines"]
-    if machine not in wanted:
+    if wanted and machine not in wanted:
         raise CouldNotRun(
             f"the bundle is for {' or '.join(wanted)}, this machine is {machine}. Make one for it."
         )
@@ -112,26 +111,28 @@ def check_versions(manifest: Any) -> str:
 
     found = {**backend.versions(), _PILLOW: _pillow_version()}
     told = [
-        _told(package, wanted, found.get(package), manifest["versions"][package])
+        _told(package, wanted, found.get(package), manifest)
         for package, wanted in manifest["accepted_versions"].items()
     ]
     return ", ".join(told)
 
 
-def _told(package: str, wanted: str, found: "str | None", proven: str) -> str:
+def _told(package: str, wanted: str, found: "str | None", manifest: Any) -> str:
     """A package's version, and the one that the golden answers were made with if that was another."""
     from version_range import accepts
 
+    proven, is_brought = manifest["versions"][package], package in manifest["target"]["brings"]
+    remedy = "It comes with the device's system: see README.md." if is_brought else INSTALL
     if found is None and package == _PILLOW:
         return "pillow is missing, and infer.py needs it for everything but .npy files"
     if found is None:
-        raise CouldNotRun(f"{package} is not here. {INSTALL}")
+        raise CouldNotRun(f"{package} is not here. {remedy}")
     try:
         is_accepted = accepts(wanted, found)
     except ValueError as error:
         raise Invalid(f"manifest.json: accepted_versions: {error}. {UNPACK}") from error
     if not is_accepted:
-        raise CouldNotRun(f"{package} is {found}, and {wanted} is wanted. {INSTALL}")
+        raise CouldNotRun(f"{package} is {found}, and {wanted} is wanted. {remedy}")
     return f"{package} {found}" if proven in {found, ""} else f"{package} {found} (made with {proven})"
 
 

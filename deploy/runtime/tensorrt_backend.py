@@ -15,9 +15,12 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bundle import HERE, INSTALL, UNPACK, CouldNotRun, Invalid, Refusal, load_manifest
+if TYPE_CHECKING or __package__:
+    from deploy.runtime.bundle import HERE, INSTALL, UNPACK, CouldNotRun, Invalid, Refusal, load_manifest
+else:  # beside it, on a device
+    from bundle import HERE, INSTALL, UNPACK, CouldNotRun, Invalid, Refusal, load_manifest
 
 if str(HERE) not in sys.path:  # as under `python -I`: the toolkit's own code is in folders of the bundle
     sys.path.insert(0, str(HERE))
