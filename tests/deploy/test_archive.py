@@ -248,6 +248,14 @@ def test_name_that_fits_into_no_header_is_refused(plain_bundle: Path, name: str)
     assert [path.name for path in folder.parent.iterdir()] == [name]
 
 
+def test_name_that_is_too_long_with_its_suffix_is_refused(plain_bundle: Path) -> None:
+    folder = plain_bundle.rename(plain_bundle.with_name("n" * 250))
+    with pytest.raises(
+        InputError, match=r"tar.gz cannot be looked at \(File name too long\). Give another --out"
+    ):
+        write_archive(folder)
+
+
 def test_name_in_other_letters_is_packed_as_utf_8(plain_bundle: Path) -> None:
     folder = plain_bundle.rename(plain_bundle.with_name("bündel"))
     archive = write_archive(folder).path

@@ -192,16 +192,32 @@ def test_what_cannot_be_read_is_no_verdict(plain_bundle: Path) -> None:
         check_files(plain_bundle)
 
 
-def test_reading_that_fails_is_no_verdict(plain_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folder_that_cannot_be_looked_through_is_no_verdict(
+    plain_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(path: Path) -> object:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "scandir", broken)
+    with pytest.raises(
+        CouldNotRun, match="plain cannot be looked through .*Permission denied.*Check its rights"
+    ):
+        check_files(plain_bundle)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "manifest.sha256"])
+def test_reading_that_fails_is_no_verdict(
+    plain_bundle: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     right = Path.open
 
     def broken(path: Path, *arguments: Any) -> object:
-        if path.name == "model.onnx":
+        if path.name == name:
             raise OSError(5, "Input/output error")
         return right(path, *arguments)
 
     monkeypatch.setattr(Path, "open", broken)
-    with pytest.raises(CouldNotRun, match="model.onnx cannot be read .*Input/output error"):
+    with pytest.raises(CouldNotRun, match=f"{name} cannot be read .*Input/output error.*Check its rights"):
         check_files(plain_bundle)
 
 

@@ -460,6 +460,23 @@ def test_archive_that_cannot_be_read_is_told_so(
     assert content_of(place) == {}
 
 
+def test_disk_that_fails_within_an_archive_is_told_so(
+    plain_bundle: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = write_archive(plain_bundle).path
+
+    class Failing(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("deploy.ustar.opened", lambda _: Failing())
+    with pytest.raises(
+        InputError, match=r"plain.tar.gz cannot be read \(Input/output error\). Check its rights"
+    ):
+        unpack(archive, place / "out")
+    assert content_of(place) == {}
+
+
 def test_full_disk_leaves_nothing(plain_bundle: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     archive, right = write_archive(plain_bundle).path, Path.open
 
