@@ -17,7 +17,7 @@ from deploy.bundle_target import BundleTarget, Delivery
 from deploy.delivered import BUNDLE_MANIFEST
 from deploy.evidence import Evidence
 from deploy.golden import Golden, npz_bytes
-from deploy.payload import RUNTIME_ROOM, Payload, Source
+from deploy.payload import RUNTIME_ROOM, Payload, Source, source_of
 from deploy.readme import readme
 from deploy.runtime.checksums import SUMS
 from deploy.runtime_choice import RuntimeChoice
@@ -194,7 +194,7 @@ def _manifest_value(contents: Contents) -> dict[str, Any]:
 
 def _model_value(contents: Contents) -> dict[str, Any]:
     artifact, model = contents.choice.artifact, contents.manifest.model
-    calibration = artifact.provenance.get("calibration")
+    calibration = source_of(contents.manifest, artifact).provenance.get("calibration")
     return {
         "file": contents.payload.model_file,
         "artifact": artifact.id,

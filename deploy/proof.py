@@ -40,7 +40,8 @@ def prove(folder: Path, golden: str, wanted: Wanted, public_key: Path | None = N
     options = () if public_key is None else ("--public-key", str(public_key.absolute()))
     verdict = _run(folder, "verify.py", *options)
     if verdict.returncode == _COULD_NOT_RUN and wanted is Wanted.WHOLE and _is_whole(verdict.stdout):
-        return f"{_last_line(verdict)} COULD NOT RUN here, as expected"
+        reason = _last_line(verdict).removeprefix("failed: ").partition(". ")[0]
+        return f"all files are as they should be; not run here: {reason}"
     if verdict.returncode != 0:
         raise ProofError(f"The bundle does not verify ({_last_line(verdict)}). Nothing was delivered.")
     picture = folder.parent / "golden.npy"

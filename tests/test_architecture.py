@@ -15,6 +15,7 @@ STAGES = ("train", "export", "optimize", "benchmark", "deploy")
 FRAMEWORKS = {
     *(
         "ai_edge_litert",
+        "cryptography",
         "cuda",
         "h5py",
         "jinja2",

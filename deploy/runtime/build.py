@@ -10,6 +10,7 @@ SPDX-License-Identifier: Apache-2.0
 """
 
 import argparse
+import os
 import signal
 import sys
 import time
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 if __name__ == "__main__":
     sys.dont_write_bytecode = True  # the bundle stays as it was delivered
+    sys.pycache_prefix = os.devnull  # and no compiled file that lies there is run: no checksum covers it
     sys.path.insert(0, str(Path(__file__).resolve().parent))  # as under `python -I`
 
 if TYPE_CHECKING or __package__:

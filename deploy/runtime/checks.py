@@ -172,8 +172,9 @@ def check_labels(manifest: Any, class_count: int) -> None:
     """The labels, if there are any, are as many as the logits, and labels.txt has the same."""
     labels, path = manifest["labels"], HERE / "labels.txt"
     if labels is not None and len(labels) != class_count:
-        found = f"manifest.json has {len(labels)} labels, and the model has {class_count} classes"
-        raise Invalid(f"{found}. {UNPACK}")
+        raise Invalid(
+            f"manifest.json has {len(labels)} labels, and the model has {class_count} classes. {UNPACK}"
+        )
     try:
         lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else None
     except (OSError, ValueError) as error:

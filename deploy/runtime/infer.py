@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if __name__ == "__main__":
     sys.dont_write_bytecode = True  # the bundle stays as it was delivered
+    sys.pycache_prefix = os.devnull  # and no compiled file that lies there is run: no checksum covers it
     sys.path.insert(0, str(Path(__file__).resolve().parent))  # as under `python -I`
 
 if TYPE_CHECKING or __package__:

@@ -27,7 +27,7 @@ def versions() -> "dict[str, str]":
         import ai_edge_litert  # noqa: F401  # it has no version of its own
         import numpy
     except ImportError as error:
-        raise CouldNotRun(f"{error}. {INSTALL}") from error
+        raise CouldNotRun(f"a package is missing ({error}). {INSTALL}") from error
     try:
         return {_PACKAGE: metadata.version(_PACKAGE), "numpy": str(numpy.__version__)}
     except metadata.PackageNotFoundError as error:
@@ -107,7 +107,7 @@ def open_session(manifest: Any, folder: Path, threads: int = 0) -> Session:
         import numpy  # noqa: F401  # without it LiteRT's own message is unclear
         from ai_edge_litert.interpreter import Interpreter
     except ImportError as error:
-        raise CouldNotRun(f"{error}. {INSTALL}") from error
+        raise CouldNotRun(f"a package is missing ({error}). {INSTALL}") from error
     path = folder / manifest["model"]["file"]
     try:
         with _native_messages_held_back():

@@ -21,7 +21,7 @@ def versions() -> "dict[str, str]":
         import numpy
         import onnxruntime
     except ImportError as error:
-        raise CouldNotRun(f"{error}. {INSTALL}") from error
+        raise CouldNotRun(f"a package is missing ({error}). {INSTALL}") from error
     return {"numpy": str(numpy.__version__), "onnxruntime": str(onnxruntime.__version__)}
 
 

@@ -203,34 +203,37 @@ def check_payload(manifest: Any, folder: Path) -> str:
     facts, plans = _facts_of(manifest), _plans_in(manifest)
     sources = set()
     for plan in plans:
-        card = _card_of(folder / plan["file"], Invalid)
+        card = _card_of(folder / plan["file"], UNPACK)
         sources.add(card.source_sha256)
-        if reason := _difference(plan, card, facts, manifest):
-            raise Invalid(f"{plan['file']}: {reason}. {UNPACK}")
+        _require_alike(plan, card, facts, manifest)
     if len(sources) > 1:
         raise Invalid(f"the plans were built from {len(sources)} files, wanted one. {UNPACK}")
     names = ", ".join(f"{plan['file']} ({', '.join(plan['capabilities'])})" for plan in plans)
     return f"{names}: as {'its card says' if len(plans) == 1 else 'their cards say'}"
 
 
-def _difference(plan: Any, card: Any, facts: Any, manifest: Any) -> str | None:
-    """What differs between a plan's entry, its card and the file, which was hashed already; in words."""
+def _require_alike(plan: Any, card: Any, facts: Any, manifest: Any) -> None:
+    """A plan's entry, its card and the file, which was hashed already, say the same.
+
+    Raises:
+        Invalid: They do not.
+    """
     from edgepress.tensorrt_flavour import FLAVOURS
 
-    found = entry(manifest, "files").get(plan["file"])
+    name = plan["file"]
+    found = entry(manifest, "files").get(name)
     if not found == plan["sha256"] == card.plan_sha256:
-        return (
-            f"SHA-256 is {str(found)[:12]}…, the card says {card.plan_sha256[:12]}… and the list of plans "
-            f"{plan['sha256'][:12]}…"
+        raise Invalid(
+            f"{name}: SHA-256 is {str(found)[:12]}…, the card says {card.plan_sha256[:12]}… and the list of "
+            f"plans {plan['sha256'][:12]}…. {UNPACK}"
         )
     if tuple(plan["capabilities"]) != card.capabilities:
-        return (
-            f"the card is for compute capability {', '.join(card.capabilities)}, the list of plans says "
-            f"{', '.join(plan['capabilities'])}"
+        raise Invalid(
+            f"{name}: the card is for compute capability {', '.join(card.capabilities)}, the list of plans "
+            f"says {', '.join(plan['capabilities'])}. {UNPACK}"
         )
     if FLAVOURS[card.flavour].runtime is not facts.runtime:
-        return f"it is for {card.title}, and the bundle for {facts.distribution}"
-    return None
+        raise Invalid(f"{name}: it is for {card.title}, and the bundle for {facts.distribution}. {UNPACK}")
 
 
 def _check_engine(folder: Path) -> str:
@@ -239,17 +242,17 @@ def _check_engine(folder: Path) -> str:
     path = folder / ENGINE_FOLDER / ENGINE
     if not path.is_file():
         return f"no engine yet. {BUILD}"
-    card = _card_of(path, Refusal)
+    card = _card_of(path, BUILD)
     with told(BUILD):
         require_whole(card, path)
     return f"{ENGINE_FOLDER}/{ENGINE} is as its card says"
 
 
-def _card_of(path: Path, problem: type[Exception]) -> Any:
+def _card_of(path: Path, remedy: str) -> Any:
     """The card beside a plan.
 
     Raises:
-        problem: There is none, or it is damaged.
+        Refusal: There is none, or it is damaged.
     """
     from edgepress.engine_card import read_card
     from edgepress.errors import InputError
@@ -257,7 +260,7 @@ def _card_of(path: Path, problem: type[Exception]) -> Any:
     try:
         return read_card(path)
     except InputError as error:
-        raise problem(f"{error} {UNPACK if problem is Invalid else BUILD}") from error
+        raise Refusal(f"{error} {remedy}") from error
 
 
 def _plans_in(manifest: Any) -> Any:
@@ -311,7 +314,7 @@ def _chosen(plans: Any, folder: Path, gpu: Any) -> Any:
     if named:
         return min(named, key=lambda plan: len(plan["capabilities"]))
     for plan in plans:  # one that was built for many runs on later GPUs, too
-        card = _card_of(folder / plan["file"], Refusal)
+        card = _card_of(folder / plan["file"], UNPACK)
         if mismatch(card, EnginePlace(card.flavour, card.version, card.system, gpu)) is None:
             return plan
     return None
@@ -329,7 +332,7 @@ def engine_here(manifest: Any, folder: Path, place: Any) -> Path:
     path, name = folder / ENGINE_FOLDER / ENGINE, f"{ENGINE_FOLDER}/{ENGINE}"
     if not path.is_file() or not card_path(path).is_file():
         raise CouldNotRun(f"there is no {name} with its card yet. {BUILD}")
-    card, wanted = _card_of(path, Refusal), str(entry(manifest, "model", "sha256"))
+    card, wanted = _card_of(path, BUILD), str(entry(manifest, "model", "sha256"))
     if card.source_sha256 != wanted:
         raise CouldNotRun(
             f"{name} was built from another model (SHA-256 {card.source_sha256[:12]}…, the bundle's is "
@@ -342,7 +345,7 @@ def engine_here(manifest: Any, folder: Path, place: Any) -> Path:
 def _require_fit(path: Path, place: Any, name: str, remedy: str) -> None:
     from edgepress.engine_card import mismatch
 
-    if (reason := mismatch(_card_of(path, Refusal), place)) is not None:
+    if (reason := mismatch(_card_of(path, BUILD), place)) is not None:
         raise CouldNotRun(f"{name} cannot run here: {reason} {remedy}")
 
 

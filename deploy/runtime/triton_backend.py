@@ -38,7 +38,7 @@ def versions() -> "dict[str, str]":
     try:
         import numpy as np
     except ImportError as error:
-        raise CouldNotRun(f"{error}. {INSTALL}") from error
+        raise CouldNotRun(f"a package is missing ({error}). {INSTALL}") from error
     return {"numpy": str(np.__version__)}
 
 
@@ -379,9 +379,9 @@ class _Server:
                     self.close()
                     raise Refusal(f"{self.url}{path} gives more than {largest} bytes. Is that Triton?")
                 if time.monotonic() > deadline:
-                    raise TimeoutError(f"it took more than {PATIENCE_S:g} s")
+                    raise OSError(f"it took more than {PATIENCE_S:g} s")
             if response.length:  # of what was announced
-                raise http.client.IncompleteRead(bytes(content), response.length)
+                raise OSError(f"{response.length} bytes of the answer are missing")
             header_length = response.getheader(_HEADER_LENGTH)
             return _Answer(self.url, response.status, bytes(content), header_length)
 

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 # Exit codes of exceptions that are no EdgepressError: those of the scripts on the device, and of a row that failed.
-_OTHER_CODES = {"Refusal": 2, "Invalid": 1, "CouldNotRun": 2, "Failure": 1}
+_OTHER_CODES = {"Refusal": 2, "Invalid": 1, "CouldNotRun": 2, "Failed": 1, "Failure": 1}
 _INPUT_CODE, _INTERRUPTED_CODE = 2, 130
 # Where an exception repeats the message of another one, which has its own line; and why.
 REPEATED = {
@@ -29,7 +29,12 @@ REPEATED = {
     ("edgepress/cli/gpu_check/worker.py", "Failure"): "carries an error of the working process to its parent",
     ("benchmark/agent.py", "Failure"): "carries an error of the device to the host",
     ("benchmark/remote_station.py", "Failure"): "carries an error of sending to the row that needed it",
-    ("deploy/runtime/verify.py", "Invalid"): "passes on what infer.py refuses",
+    (
+        "deploy/runtime/tensorrt_backend.py",
+        "CouldNotRun",
+    ): "passes on what the toolkit's modules in the bundle say",
+    ("deploy/runtime/tensorrt_backend.py", "Refusal"): "passes on what they say, with what to do on a device",
+    ("deploy/runtime/build.py", "Failed"): "passes on what the builder says",
 }
 # Functions and attributes that say nothing about what is filled in.
 _SILENT = frozenset(

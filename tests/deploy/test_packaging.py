@@ -26,3 +26,12 @@ def test_package_list_and_globs_cover_what_a_bundle_is_made_of() -> None:
         assert is_package, f"{path.relative_to(ROOT)} lies in no package, so no wheel has it"
         assert is_named
         assert path.suffix == ".py" or any(fnmatch(path.name, glob) for glob in globs)
+
+
+def test_profiles_of_targets_are_packed() -> None:
+    setup = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    profiles = sorted((ROOT / "deploy" / "targets").iterdir())
+    assert len(profiles) == 7
+    for path in profiles:
+        place = path.relative_to(ROOT / "deploy").as_posix()
+        assert any(fnmatch(place, glob) for glob in setup["package-data"]["deploy"]), place

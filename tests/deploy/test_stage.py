@@ -241,18 +241,9 @@ def test_changed_artifact_is_not_bundled(measured: Path, copy_of: Copy, tmp_path
         bundle_folder(BundleRequest(folder, "linux-x64-cpu", tmp_path / "x", variant="onnx-fp32"))
 
 
-def test_bundle_works_in_an_environment_with_its_requirements_only(bundle: Path, tmp_path: Path) -> None:
-    venv.create(tmp_path / "clean", with_pip=True)
-    python = tmp_path / "clean" / "bin" / "python"
-    install = [str(python), "-m", "pip", "install", "--quiet", "-r", str(bundle / "requirements.txt")]
-    installed = subprocess.run(install, capture_output=True, text=True, check=False)
-    if installed.returncode != 0:
-        pytest.skip(f"pip cannot install here: {installed.stderr.strip().splitlines()[-1]}")
-    done = run(bundle, "verify.py", python=str(python))
-    assert done.returncode == 0, done.stdout + done.stderr
-    bare = tmp_path / "bare"
-    venv.create(bare, with_pip=False)
-    done = run(bundle, "verify.py", python=str(bare / "bin" / "python"))
+def test_bundle_without_its_requirements_says_how_to_install_them(bundle: Path, tmp_path: Path) -> None:
+    venv.create(tmp_path / "bare", with_pip=False)
+    done = run(bundle, "verify.py", python=str(tmp_path / "bare" / "bin" / "python"))
     assert done.returncode == 2
     assert "pip install -r requirements.txt" in done.stdout
 
