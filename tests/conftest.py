@@ -31,14 +31,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Side by side (--numprocesses), what measures is left out: it is for a run with --alone.
 
-    Files with slow tests go first, so that short ones fill the end.
+    Files with slow or long tests go first, so that short ones fill the end.
     """
     alone, is_worker = config.getoption("--alone"), hasattr(config, "workerinput")
     if alone or is_worker:
         chosen = [item for item in items if ("serial" in item.keywords) == alone]
         config.hook.pytest_deselected(items=list(set(items) - set(chosen)))
-        slow = {item.path for item in chosen if "slow" in item.keywords}
-        items[:] = sorted(chosen, key=lambda item: item.path not in slow)
+        first = {item.path for item in chosen if {"slow", "long"} & set(item.keywords)}
+        items[:] = sorted(chosen, key=lambda item: item.path not in first)
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,8 @@ from edgepress.files import sha256_of_path
 from edgepress.manifest import MANIFEST, Manifest
 from optimize.calibration import CalibrationTable
 
+pytestmark = pytest.mark.long
+
 TRIES = 100
 SEED = 20261123
 IDS = {

@@ -13,6 +13,7 @@ import importlib.machinery
 import importlib.util
 import json
 import platform
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -145,6 +146,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def main() -> int:
     """Print what was checked and the verdict."""
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # a broken pipe is no verdict, and no exit code 1
     if sys.path[0] != str(HERE):
         sys.path.insert(0, str(HERE))  # as under `python -I`
     arguments = _parser().parse_args()

@@ -21,6 +21,8 @@ from edgepress.errors import InputError
 from edgepress.files import sha256_of_file
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
+pytestmark = pytest.mark.long
+
 MIB = 1 << 20
 VARIANTS = {
     "linux-x64-cpu": "onnx-static_wi7_au8",
@@ -352,3 +354,13 @@ def test_options_of_the_command_reach_the_bundle(cli: Cli, artifacts: Path, tmp_
         assert done.returncode == 2
         assert f"{name} wants" in done.stderr
     assert not (tmp_path / "x").exists()
+
+
+def test_a_reader_that_goes_away_is_no_verdict(from_archive: Callable[[str], Path]) -> None:
+    command = [sys.executable, "-I", str(from_archive("mobile") / "verify.py")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode not in {0, 1}
