@@ -1,6 +1,10 @@
 """Runs an ONNX file with OpenVINO on the CPU. Only where it is asked for: `--runner openvino`."""
 
+import contextlib
+import ctypes
 import statistics
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -69,7 +73,8 @@ class OpenVinoRunner:
             **self._more,
         }
         try:
-            compiled = openvino.Core().compile_model(str(onnx_graph_of(self._path)), "CPU", settings)
+            with _signal_stack_kept():
+                compiled = openvino.Core().compile_model(str(onnx_graph_of(self._path)), "CPU", settings)
         except RuntimeError as error:
             # What stands before the last line are places in OpenVINO's sources.
             reason = str(error).strip().splitlines()[-1].strip()
@@ -116,6 +121,31 @@ class OpenVinoRunner:
             for name, node in nodes.items()
             if medians_ns[name] > 0  # else it was folded or fused away
         )
+
+
+class _SignalStack(ctypes.Structure):
+    """stack_t of Linux: where a thread's signal handlers run."""
+
+    _fields_ = (("place", ctypes.c_void_p), ("flags", ctypes.c_int), ("size_bytes", ctypes.c_size_t))
+
+
+@contextlib.contextmanager
+def _signal_stack_kept() -> Iterator[None]:
+    """Give this thread the signal stack back that it had.
+
+    On a CPU with AMX, OpenVINO's CPU plugin sets one of its own for the thread that loads it, and frees it in
+    whatever thread lets go of the plugin. The next Ctrl-C then kills the process (seen with 2026.4).
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    sigaltstack, former = ctypes.CDLL(None).sigaltstack, _SignalStack()
+    is_known = sigaltstack(None, ctypes.byref(former)) == 0
+    try:
+        yield
+    finally:
+        if is_known:
+            sigaltstack(ctypes.byref(former), None)
 
 
 def _precision_of(node: Any) -> Precision | None:

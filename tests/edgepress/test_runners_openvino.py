@@ -1,6 +1,7 @@
 """The worked example of docs/adding-a-runner.md: OpenVINO for real where it is installed, and its page."""
 
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -96,3 +97,25 @@ def test_page_shows_the_file_that_is_there_and_every_fault() -> None:
     assert (ROOT / shown) == Path(openvino_runner.__file__).resolve()
     for fault in Fault:
         assert f"| `{fault.value}` |" in page
+
+
+def test_ctrl_c_is_survived_after_another_thread_let_go_of_openvino(installed: None, tiny_onnx: Path) -> None:
+    """The plugin frees a signal stack of its own then; a process with that stack would be killed."""
+    code = (
+        "import signal, sys, threading\n"
+        "from pathlib import Path\n"
+        "import numpy as np\n"
+        "from edgepress.runners.openvino_runner import on_cpu\n"
+        "box = [on_cpu(Path(sys.argv[1]), 1).__enter__()]\n"
+        "box[0].infer(np.zeros((1, 8, 8, 3), np.float32))\n"
+        "thread = threading.Thread(target=box.clear)\n"
+        "thread.start(), thread.join()\n"
+        "came = []\n"
+        "signal.signal(signal.SIGINT, lambda *_: came.append(True))\n"
+        "signal.raise_signal(signal.SIGINT)\n"
+        "assert came\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tiny_onnx)], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
