@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from deploy.bundle_target import BundleTarget, Delivery
+from deploy.mobile.metadata import obstacle_to_readers, with_metadata
 from deploy.plans import plans_for
 from deploy.runtime_choice import RuntimeChoice
-from deploy.tflite_metadata import obstacle_to_readers, with_metadata
-from deploy.triton_config import name_from, triton_model_of
-from deploy.triton_repository import LABELS, manifest_entry, model_path, repository_files, server_steps
+from deploy.triton.config import name_from, triton_model_of
+from deploy.triton.repository import LABELS, manifest_entry, model_path, repository_files, server_steps
 from deploy.vendored import modules_for
 from edgepress.artifact import Artifact, Format, Runtime
 from edgepress.manifest import Manifest

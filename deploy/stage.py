@@ -5,17 +5,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from deploy.archive import Archive, archive_of, archived, require_archive_place
 from deploy.bundle_target import BundleTarget, bundle_target_of
 from deploy.contents import GOLDEN_FILE, Contents, fill, installed_versions, require_labels, sources
 from deploy.delivered import is_current, place_of, require_place
 from deploy.evidence import RESULTS, Evidence, read_evidence
 from deploy.golden import Form, Golden, golden_of
+from deploy.integrity.archive import Archive, archive_of, archived, require_archive_place
+from deploy.integrity.signing import sign, signer_with, write_public_key
 from deploy.payload import payload_of, source_of
 from deploy.proof import Wanted, prove
 from deploy.runtime_choice import RuntimeChoice
 from deploy.selection import Choice, Limits, by_evidence, named
-from deploy.signing import sign, signer_with, write_public_key
 from deploy.ways import runs_here, ways_of
 from edgepress.artifact import Artifact, Format, Precision
 from edgepress.dataset import Dataset, open_data

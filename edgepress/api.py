@@ -21,8 +21,8 @@ from edgepress.progress import Progress, silent
 
 if TYPE_CHECKING:
     from benchmark.measurement import Results
+    from deploy.integrity.unpacking import Unpacked
     from deploy.stage import Bundle
-    from deploy.unpacking import Unpacked
     from edgepress.manifest import Manifest
     from edgepress.models.training_record import TrainingRecord
     from edgepress.models.vgg16 import Style
@@ -475,13 +475,13 @@ def unpack(
         ProofError: A file or the signature is not what it should be. Nothing is left then.
 
     Examples:
-        >>> from deploy.archive import write_archive
+        >>> from deploy.integrity.archive import write_archive
         >>> packed = write_archive(delivered.folder)
         >>> unpacked = edgepress.unpack(packed.path, "out/unpacked")
         >>> str(unpacked.folder), unpacked.signature
         ('out/unpacked', None)
     """
-    from deploy.unpacking import unpack as unpack_archive
+    from deploy.integrity.unpacking import unpack as unpack_archive
 
     key = None if public_key is None else Path(public_key)
     return unpack_archive(Path(archive), None if out is None else Path(out), key, progress=progress)

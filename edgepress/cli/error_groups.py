@@ -117,7 +117,7 @@ GROUPS = (
     ),
     Group(
         "Archives and signatures of bundles",
-        ("deploy/archive.py", "deploy/ustar.py", "deploy/unpacking.py", "deploy/signing.py"),
+        ("deploy/integrity",),
         "An archive that holds what no bundle has, that is damaged, or whose files or signature are not what they should "
         "be (exit code 1): nothing of it is left on the disk. Or a key that cannot be used.",
     ),

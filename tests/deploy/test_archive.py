@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from deploy.archive import archive_holds, is_bundle_archive, write_archive
+from deploy.integrity.archive import archive_holds, is_bundle_archive, write_archive
 from edgepress.errors import InputError
 from edgepress.files import sha256_of_file
 
@@ -68,7 +68,7 @@ def test_bytes_do_not_depend_on_times_modes_order_hash_seed_or_umask(
     (other / "assets").chmod(0o700)
     code = (
         "import os, pathlib; os.umask(0o077)\n"
-        "from deploy.archive import write_archive\n"
+        "from deploy.integrity.archive import write_archive\n"
         f"print(write_archive(pathlib.Path({str(other)!r})).sha256)"
     )
     root = str(Path(__file__).resolve().parents[2])

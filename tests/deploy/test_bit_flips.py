@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from deploy.integrity.signing import sign
 from deploy.runtime.bundle import Invalid
 from deploy.runtime.checksums import check_files
-from deploy.signing import sign
 
 Scripts = Callable[[Path], tuple[Any, Any]]
 Run = Callable[..., Any]

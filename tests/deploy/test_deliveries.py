@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from deploy.integrity.unpacking import unpack
 from deploy.stage import Bundle, BundleRequest, bundle_folder
-from deploy.unpacking import unpack
 from edgepress.errors import InputError
 from edgepress.files import sha256_of_file
 
@@ -154,7 +154,7 @@ def test_manifest_says_what_an_integrator_needs(delivered: dict[str, Bundle]) ->
 
 
 def test_the_phones_file_describes_itself_and_has_the_labels(delivered: dict[str, Bundle]) -> None:
-    from deploy.tflite_metadata import labels_of, metadata_of
+    from deploy.mobile.metadata import labels_of, metadata_of
 
     path = delivered["mobile"].folder / "model.tflite"
     assert labels_of(path) == tuple(str(i) for i in range(10))

@@ -5,7 +5,7 @@ import contextlib
 import numpy as np
 import pytest
 
-from deploy.protobuf_text import FALSE, TRUE, Message, Word, message_of, quoted, text_of
+from deploy.triton.protobuf_text import FALSE, TRUE, Message, Word, message_of, quoted, text_of
 from edgepress.errors import InputError, ProofError
 from tests.deploy.triton_variants import HOSTILE
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from deploy.integrity.signing import sign
 from deploy.runtime.bundle import CouldNotRun, Invalid
 from deploy.runtime.signature import check_signature, read_signature, signer_of
-from deploy.signing import sign
 from edgepress.errors import InputError, MissingRuntimeError
 from edgepress.files import sha256_of_file
 
@@ -232,7 +232,7 @@ def test_public_key_that_cannot_be_used_is_no_verdict(
 def test_key_that_others_may_read_is_used_with_a_warning(
     plain_bundle: Path, key_pair: Keys, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.WARNING, "deploy.signing"):
+    with caplog.at_level(logging.WARNING, "deploy.integrity.signing"):
         sign(plain_bundle, key_pair[0])
         assert caplog.messages == []
         key_pair[0].chmod(0o640)

@@ -17,10 +17,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from deploy import tflite_attachment, tflite_metadata
-from deploy.tflite_attachment import attached_content, attached_files, mapped_model, place_of
-from deploy.tflite_metadata import ENTRY, labels_of, metadata_of, obstacle_to_readers, with_metadata
-from deploy.tflite_metadata_format import (
+from deploy.mobile import attachment as tflite_attachment
+from deploy.mobile import metadata as tflite_metadata
+from deploy.mobile.attachment import attached_content, attached_files, mapped_model, place_of
+from deploy.mobile.metadata import ENTRY, labels_of, metadata_of, obstacle_to_readers, with_metadata
+from deploy.mobile.metadata_format import (
     ColorSpace,
     FileKind,
     Normalization,

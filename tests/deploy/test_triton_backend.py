@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from deploy import triton_repository
+from deploy.triton import repository as triton_repository
 from tests.fakes.fake_triton import FakeTriton, Fault, serving, unused_url
 
-RUNTIME = Path(triton_repository.__file__).parent / "runtime"
+RUNTIME = Path(triton_repository.__file__).parents[1] / "runtime"
 SHA256 = "5eed" * 16
 
 

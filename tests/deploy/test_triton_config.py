@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from deploy.protobuf_text import Message, Word
-from deploy.triton_config import (
+from deploy.triton.config import (
     Backend,
     DynamicBatching,
     InstanceGroup,
@@ -18,7 +17,8 @@ from deploy.triton_config import (
     require_name,
     triton_model_of,
 )
-from deploy.triton_schema import ENUMS, MESSAGES, ROOT, SCHEMA_VERSION, checked
+from deploy.triton.protobuf_text import Message, Word
+from deploy.triton.schema import ENUMS, MESSAGES, ROOT, SCHEMA_VERSION, checked
 from edgepress.artifact import Format, Runtime, TensorSpec
 from edgepress.errors import InputError, ProofError
 from tests.deploy.triton_variants import BATCHING, HOSTILE, artifact, plan, variants

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy.triton_config import InstanceGroup, InstanceKind, Serving, config_text, triton_model_of
-from deploy.triton_repository import (
+from deploy.triton.config import InstanceGroup, InstanceKind, Serving, config_text, triton_model_of
+from deploy.triton.repository import (
     IMAGE,
     manifest_entry,
     model_path,

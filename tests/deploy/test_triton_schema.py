@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from deploy.protobuf_text import Message, Word
-from deploy.triton_config import config_text
-from deploy.triton_schema import ENUMS, MESSAGES, SCHEMA_VERSION, Field, Scalar, checked
+from deploy.triton.config import config_text
+from deploy.triton.protobuf_text import Message, Word
+from deploy.triton.schema import ENUMS, MESSAGES, SCHEMA_VERSION, Field, Scalar, checked
 from edgepress.errors import ProofError
 from tests.deploy.triton_variants import variants
 

@@ -27,8 +27,8 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from deploy import triton_repository
-from deploy.triton_config import (
+from deploy.triton import repository as triton_repository
+from deploy.triton.config import (
     DynamicBatching,
     InstanceGroup,
     Serving,
@@ -36,7 +36,7 @@ from deploy.triton_config import (
     config_text,
     triton_model_of,
 )
-from deploy.triton_repository import CONFIG, REPOSITORY, manifest_entry, model_path, repository_files
+from deploy.triton.repository import CONFIG, REPOSITORY, manifest_entry, model_path, repository_files
 from edgepress.artifact import TensorSpec
 from tests.deploy.triton_variants import artifact, variants
 
@@ -215,7 +215,7 @@ def served(triton: Triton, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 @pytest.fixture
 def client(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """backend.py as it lies in a bundle, told of the server."""
-    runtime = Path(triton_repository.__file__).parent / "runtime"
+    runtime = Path(triton_repository.__file__).parents[1] / "runtime"
     shutil.copyfile(runtime / "triton_backend.py", tmp_path / "backend.py")
     shutil.copyfile(runtime / "bundle.py", tmp_path / "bundle.py")
     monkeypatch.setenv("EDGEPRESS_TRITON_URL", served.url)

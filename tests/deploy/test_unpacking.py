@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from deploy.archive import write_archive
+from deploy.integrity.archive import write_archive
+from deploy.integrity.signing import sign
+from deploy.integrity.unpacking import unpack
+from deploy.integrity.ustar import Limits
 from deploy.runtime.checksums import check_files
-from deploy.signing import sign
-from deploy.unpacking import unpack
-from deploy.ustar import Limits
 from edgepress.cli.main import main
 from edgepress.errors import EdgepressError, InputError, ProofError
 from edgepress.files import sha256_of_file
@@ -359,7 +359,7 @@ def test_file_that_comes_meanwhile_is_not_lost(
         (place / "out" / "thesis.txt").write_text("keep me")
         return check_files(folder)
 
-    monkeypatch.setattr("deploy.unpacking.check_files", check)
+    monkeypatch.setattr("deploy.integrity.unpacking.check_files", check)
     with pytest.raises(InputError, match="out is not empty"):
         unpack(write_archive(plain_bundle).path, place / "out")
     assert content_of(place) == {"out": None, "out/thesis.txt": b"keep me"}
@@ -469,7 +469,7 @@ def test_disk_that_fails_within_an_archive_is_told_so(
         def read(self, size: int | None = -1, /) -> bytes:
             raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("deploy.ustar.opened", lambda _: Failing())
+    monkeypatch.setattr("deploy.integrity.ustar.opened", lambda _: Failing())
     with pytest.raises(
         InputError, match=r"plain.tar.gz cannot be read \(Input/output error\). Check its rights"
     ):

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from deploy.triton_config import (
+from deploy.triton.config import (
     DynamicBatching,
     InstanceGroup,
     InstanceKind,

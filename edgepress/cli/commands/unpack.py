@@ -25,7 +25,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace, progress: Progress) -> Outcome:
-    from deploy.unpacking import unpack
+    from deploy.integrity.unpacking import unpack
 
     unpacked = unpack(arguments.archive, arguments.out, arguments.public_key, progress=progress)
     if unpacked.signature is not None:

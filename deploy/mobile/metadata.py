@@ -2,8 +2,8 @@
 
 MediaPipe Tasks, the Task Library and Android Studio prepare pictures and name classes by them. They are
 described in "Adding metadata to TensorFlow Lite models" (ai.google.dev/edge/litert): a flatbuffer in the
-buffer that `Model.metadata` calls TFLITE_METADATA (`deploy.tflite_metadata_format`), and a zip of the
-labels at the end of the file (`deploy.tflite_attachment`).
+buffer that `Model.metadata` calls TFLITE_METADATA (`deploy.mobile.metadata_format`), and a zip of the
+labels at the end of the file (`deploy.mobile.attachment`).
 
 What they can say of a picture is (value - mean) / deviation of R, G and B. They cannot say BGR, and what
 their readers cannot feed is told by `obstacle_to_readers`. For BGR the color space is left UNKNOWN and no
@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from deploy.tflite_attachment import attach, attached_content, attached_files, mapped_model, place_of
-from deploy.tflite_metadata_format import (
+from deploy.mobile.attachment import attach, attached_content, attached_files, mapped_model, place_of
+from deploy.mobile.metadata_format import (
     AssociatedFile,
     ColorSpace,
     FileKind,

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.archive import SUFFIX
 from deploy.delivered import BUNDLE_MANIFEST, place_of
+from deploy.integrity.archive import SUFFIX
+from deploy.integrity.ustar import Limits, read_members
 from deploy.runtime.bundle import CouldNotRun, Invalid
 from deploy.runtime.checksums import SUMS, check_files, read_sums
 from deploy.runtime.signature import check_signature, signer_of
-from deploy.ustar import Limits, read_members
 from edgepress.errors import InputError, ProofError
 from edgepress.files import atomic_path, writing
 from edgepress.progress import Progress, silent

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from deploy.protobuf_text import FALSE, TRUE, Message, Value, Word, message_of
+from deploy.triton.protobuf_text import FALSE, TRUE, Message, Value, Word, message_of
 from edgepress.errors import ProofError
 
 SCHEMA_VERSION = "2.73.0"

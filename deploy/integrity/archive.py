@@ -15,9 +15,18 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from deploy.delivered import BUNDLE_MANIFEST, place_of
+from deploy.integrity.ustar import (
+    BLOCK_BYTES,
+    CHUNK_BYTES,
+    MIB,
+    Blocks,
+    Limits,
+    opened,
+    read_members,
+    unzipped,
+)
 from deploy.runtime.bundle import CouldNotRun, Invalid
 from deploy.runtime.checksums import SIGNATURE, SUMS, read_sums
-from deploy.ustar import BLOCK_BYTES, CHUNK_BYTES, MIB, Blocks, Limits, opened, read_members, unzipped
 from edgepress.errors import InputError
 from edgepress.files import atomic_path, require_disk, sha256_of_file
 from edgepress.progress import Progress, silent

@@ -1,6 +1,6 @@
 """A model as Triton Inference Server is told of it: config.pbtxt, from an artifact.
 
-Source: Triton's guide, "Model Configuration", and `model_config.proto` (see `deploy.triton_schema`). What the
+Source: Triton's guide, "Model Configuration", and `model_config.proto` (see `deploy.triton.schema`). What the
 server refuses is refused here: fixed and free batches, and sizes that do not go together.
 """
 
@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from deploy.protobuf_text import TRUE, Message, Value, Word, text_of
-from deploy.triton_schema import checked
+from deploy.triton.protobuf_text import TRUE, Message, Value, Word, text_of
+from deploy.triton.schema import checked
 from edgepress.artifact import Artifact, Format, Runtime, TensorSpec
 from edgepress.errors import InputError
 from edgepress.interface import Layout

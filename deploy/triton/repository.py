@@ -6,7 +6,7 @@ Source of the layout: Triton's guide, "Model Repository".
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from deploy.triton_config import MODEL_SHA256, Backend, InstanceKind, TritonModel, config_text
+from deploy.triton.config import MODEL_SHA256, Backend, InstanceKind, TritonModel, config_text
 from edgepress.errors import InputError
 
 REPOSITORY = "model_repository"

@@ -1,0 +1,1 @@
+"""A bundle as one file that can be trusted: archive, signature, safe unpacking."""

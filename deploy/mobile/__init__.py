@@ -1,0 +1,1 @@
+"""What a phone needs: one TFLite file that describes itself."""

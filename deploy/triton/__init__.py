@@ -1,0 +1,1 @@
+"""What Triton Inference Server needs: a model repository, checked against its schema."""
