@@ -1,5 +1,6 @@
 """Which artifact goes into a bundle, and why not the others."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -8,6 +9,8 @@ from deploy.evidence import Evidence, Row
 from edgepress.artifact import Artifact, Format
 from edgepress.errors import InputError, LimitError
 from edgepress.manifest import Manifest
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -40,18 +43,27 @@ class Choice:
     rejected: Mapping[str, str]
 
 
-def named(manifest: Manifest, target: BundleTarget, artifact_id: str, limits: Limits) -> Choice:
-    """The artifact that the user names. It must be for the target, and no larger than allowed.
+def named(
+    manifest: Manifest, target: BundleTarget, artifact_id: str, limits: Limits, evidence: Evidence | None
+) -> Choice:
+    """The artifact that the user names. It must be for the target, and keep to the limits of size and time.
+
+    Without a measurement of it, the limit of time is left to the device, and a warning says so.
 
     Raises:
         InputError: There is none of that id, or it is not for the target.
-        LimitError: It is larger than allowed.
+        LimitError: It is larger or slower than allowed.
     """
     artifact = manifest.get(artifact_id)
     if (refusal := target.refusal(artifact)) is not None:
         raise InputError(f"{artifact_id} {refusal}. Choose another --variant, or leave it out.")
-    if (excess := _excess_of_size(artifact, limits)) is not None:
+    row = None if evidence is None else evidence.rows.get(artifact.id)
+    is_measured = row is not None and row.artifact_sha256 == artifact.sha256
+    excess = _excess(artifact, row, limits) if is_measured else _excess_of_size(artifact, limits)
+    if excess is not None:
         raise LimitError(f"{artifact_id} {excess}. Choose another --variant, or allow more.")
+    if limits.max_latency_ms is not None and not is_measured:
+        logger.warning("%s was not measured: `verify.py --latency` tells on the device", artifact_id)
     return Choice(artifact, "named by the user", {})
 
 

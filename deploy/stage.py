@@ -216,7 +216,7 @@ def _chosen(
     request: BundleRequest, manifest: Manifest, target: BundleTarget, evidence: Evidence | None
 ) -> Choice:
     if request.variant is not None:
-        return named(manifest, target, request.variant, request.limits)
+        return named(manifest, target, request.variant, request.limits, evidence)
     fitting = ", ".join(artifact.id for artifact in manifest.artifacts if target.refusal(artifact) is None)
     if not fitting:
         raise _nothing_fits(manifest, target)

@@ -103,12 +103,12 @@ def test_artifact_of_another_target_is_refused(changes: dict[str, Any], reason: 
     assert found.artifact.id == "onnx-fp32"
     assert reason in found.rejected["a"]
     with pytest.raises(InputError, match=f"a {reason}"):
-        named(manifest(other), TARGET, "a", Limits())
+        named(manifest(other), TARGET, "a", Limits(), None)
 
 
 @pytest.mark.parametrize("target", ["linux-x64-avx2", "linux-x64-avx512", None])
 def test_artifact_that_is_right_on_every_x86_cpu_is_taken(target: str | None) -> None:
-    assert named(manifest(artifact("a", target=target)), TARGET, "a", Limits()).artifact.id == "a"
+    assert named(manifest(artifact("a", target=target)), TARGET, "a", Limits(), None).artifact.id == "a"
 
 
 def test_by_evidence_refuses_results_of_other_files() -> None:
@@ -203,9 +203,28 @@ def test_a_named_artifact_that_is_too_large_fails() -> None:
     with pytest.raises(
         LimitError, match="onnx-fp32 has 0.0 MB, and at most 0 MB are allowed. Choose another"
     ):
-        named(manifest(), TARGET, "onnx-fp32", Limits(max_bytes=0))
+        named(manifest(), TARGET, "onnx-fp32", Limits(max_bytes=0), None)
 
 
 def test_what_was_not_measured_is_not_within_a_limit_of_time() -> None:
     with pytest.raises(LimitError, match="onnx-fp32 was not measured, and at most 5 ms are allowed"):
         by_evidence(manifest(), TARGET, evidence(), Limits(max_latency_ms=5))
+
+
+def test_a_named_artifact_that_was_measured_too_slow_fails() -> None:
+    measured = evidence(FP32)
+    with pytest.raises(
+        LimitError, match="onnx-fp32 takes 1 ms, and at most 0.5 ms are allowed. Choose another"
+    ):
+        named(manifest(), TARGET, "onnx-fp32", Limits(max_latency_ms=0.5), measured)
+    assert (
+        named(manifest(), TARGET, "onnx-fp32", Limits(max_latency_ms=2), measured).artifact.id == "onnx-fp32"
+    )
+
+
+def test_a_named_artifact_without_a_measurement_is_left_to_the_device(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    choice = named(manifest(), TARGET, "onnx-fp32", Limits(max_latency_ms=0.5), None)
+    assert choice.artifact.id == "onnx-fp32"
+    assert "was not measured: `verify.py --latency` tells on the device" in caplog.text

@@ -35,7 +35,7 @@ def test_a_folder_is_proven_recorded_inspected_and_not_optimized(
     assert inspection is not None
     assert [layer.name for layer in inspection.layers] == ["conv", "scores"]
     with pytest.raises(InputError, match="onnx-fp32 is a folder, since .* and a bundle has one file"):
-        named(manifest, bundle_target_of("linux-x64-cpu"), "onnx-fp32", Limits())
+        named(manifest, bundle_target_of("linux-x64-cpu"), "onnx-fp32", Limits(), None)
     with pytest.raises(
         InputError,
         match=r"'onnx_wf16_af16' works on one file, and onnx-fp32 of .* is a folder: one ONNX file",
