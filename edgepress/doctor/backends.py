@@ -131,6 +131,15 @@ BACKENDS = (
         "found = f\"Jinja {version('jinja2')}, Matplotlib {matplotlib.__version__}\"",
     ),
     Backend(
+        "Signatures of bundles",
+        "sign",
+        ("cryptography",),
+        ("cryptography",),
+        "import cryptography\nfrom cryptography.hazmat.primitives.asymmetric import ed25519\n"
+        "k = ed25519.Ed25519PrivateKey.generate()\nk.public_key().verify(k.sign(b'x'), b'x')\n"
+        "found = cryptography.__version__",
+    ),
+    Backend(
         "ONNX Runtime with CUDA",
         GPU_ORT.extra,
         ("onnxruntime",),
