@@ -111,8 +111,9 @@ class Ways:
 
 
 _HERE_SHARE = 0.25  # sums that lie between two steps, rounded the other way by another CPU
-# ARM's integer kernels (full VGG16, real weights, under qemu-user) were 0.2 of that away from float.
-_OTHER_CPU_SHARE = 0.5
+# ARM's integer kernels (full VGG16, real weights, under qemu-user) were 0.38 of that away from float answers
+# in the largest logit, and 0.48 of it in the root mean square.
+_OTHER_CPU_SHARE = 0.75
 _GPU_SHARE = 1.0  # other products, sums and roundings than any CPU's, and none of them could be tried here
 
 
@@ -120,8 +121,9 @@ def onnx_ways(place: Place) -> Ways:
     """The ways for an ONNX file, by where it is to run."""
     if place is Place.LIKE_HERE:
         return Ways(run_onnx, _INTEGERS, (*_OTHERS, _FLOAT, _FLOAT_MOVED), _HERE_SHARE)
-    two_threads = replace(_FLOAT, name="Q/DQ in float, 2 threads", threads=2)
+    golden = _FLOAT_MOVED if place is Place.OTHER_CPU else _FLOAT
+    two_threads = replace(golden, name=f"{golden.name}, 2 threads", threads=2)
     if place is Place.OTHER_CPU:
-        return Ways(run_onnx, _FLOAT_MOVED, (two_threads, _FLOAT), _OTHER_CPU_SHARE)
+        return Ways(run_onnx, golden, (two_threads, _FLOAT), _OTHER_CPU_SHARE)
     as_written = Execution("Q/DQ in float, graph as written", "ORT_DISABLE_ALL", entries=_FLOAT_QDQ)
-    return Ways(run_onnx, _FLOAT, (two_threads, as_written), _GPU_SHARE)
+    return Ways(run_onnx, golden, (two_threads, as_written), _GPU_SHARE)

@@ -169,3 +169,23 @@ def test_model_that_proves_nothing_is_not_bundled(small: Path, tmp_path: Path, c
         ways = onnx_ways(Place.LIKE_HERE)
         form = Form(Preprocessing(PreprocessMode.NONE, 8, 8), PLAIN, Activation.SOFTMAX, ways)
         golden_of(path, path, form, None)
+
+
+@pytest.mark.parametrize(
+    ("place", "golden", "moved_share"),
+    [
+        (Place.LIKE_HERE, "as infer.py runs it, 1 thread", 0.25),
+        (Place.OTHER_CPU, "Q/DQ in float, moved as for integer kernels", 0.75),
+        (Place.GPU, "Q/DQ in float, where the file has it", 1.0),
+    ],
+)
+def test_golden_answers_for_elsewhere_need_no_integer_kernel_of_this_machine(
+    place: Place, golden: str, moved_share: float
+) -> None:
+    ways = onnx_ways(place)
+    assert (ways.golden.name, ways.moved_share) == (golden, moved_share)
+    assert any(way.threads == 2 and way.level == ways.golden.level for way in ways.others)
+    names = [way.name for way in (ways.golden, *ways.others)]
+    assert len(set(names)) == len(names)
+    if place is not Place.LIKE_HERE:
+        assert all(("session.disable_quant_qdq", "1") in way.entries for way in (ways.golden, *ways.others))
