@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgepress.errors import InputError
+from edgepress.errors import InputError, MissingRuntimeError
 from edgepress.interface import Interface
 
 _ONLY_FATAL = 4
@@ -65,10 +65,12 @@ def run_onnx(
         interface: Of the file.
 
     Raises:
-        InputError: ONNX Runtime cannot load the file.
+        InputError: ONNX Runtime cannot load the file, or is not installed.
     """
-    import onnxruntime
-
+    try:
+        import onnxruntime
+    except ModuleNotFoundError as error:
+        raise MissingRuntimeError("onnxruntime", "onnxruntime") from error
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, execution.level)
     options.intra_op_num_threads = execution.threads

@@ -1,12 +1,13 @@
 """Which artifact goes into a bundle, and why not the others."""
 
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from deploy.bundle_target import BundleTarget
 from deploy.evidence import Evidence, Row
-from edgepress.artifact import Artifact, Format
+from edgepress.artifact import Artifact, Format, Runtime
 from edgepress.errors import InputError, LimitError
 from edgepress.manifest import Manifest
 
@@ -70,8 +71,8 @@ def named(
 def by_evidence(manifest: Manifest, target: BundleTarget, evidence: Evidence, limits: Limits) -> Choice:
     """The fastest artifact that is surely faster than FP32 and loses little; else FP32 itself.
 
-    Where the target has several runtimes, each artifact is compared with the FP32 artifact of its own, and
-    the medians decide between them.
+    Each artifact is compared with the FP32 artifact of its own runtime, so that each runtime has its best
+    one; where the target has several runtimes, the medians decide between these.
 
     Args:
         manifest: Of the artifacts.
@@ -87,30 +88,85 @@ def by_evidence(manifest: Manifest, target: BundleTarget, evidence: Evidence, li
     rejected: dict[str, str] = {}
     fitting: list[tuple[Artifact, Row]] = []
     for artifact in manifest.artifacts:
-        if artifact in baselines:
+        if artifact in baselines.values():
             continue
         row = evidence.rows.get(artifact.id)
         refusal = target.refusal(artifact) or _excess(artifact, row, limits)
         refusal = refusal or _doubt(artifact, evidence, limits.max_drop_points)
+        if refusal is None and not any(_runs(target, artifact, runtime) for runtime in baselines):
+            refusal = "has no FP32 artifact for its runtime to be compared with"
         if refusal is not None or row is None:
             rejected[artifact.id] = refusal or "was not measured"
         else:
             fitting.append((artifact, row))
-    if not fitting:
-        return _fallback(baselines, evidence, limits, rejected)
+    best: list[_Candidate] = []
+    for runtime, baseline in baselines.items():
+        own = [(artifact, row) for artifact, row in fitting if _runs(target, artifact, runtime)]
+        if own:
+            best.append(_fastest(own, baseline, evidence, rejected))
+        elif (candidate := _fallback(baseline, evidence, limits, rejected)) is not None:
+            best.append(candidate)
+    return _between(best, rejected)
+
+
+def _runs(target: BundleTarget, artifact: Artifact, runtime: Runtime) -> bool:
+    choice = target.runtime_of(artifact)
+    return choice is not None and choice.runtime is runtime
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """The best artifact of one runtime; infinitely slow where its times are not known."""
+
+    artifact: Artifact
+    median_ns: float
+    reason: str
+
+
+def _fastest(
+    fitting: list[tuple[Artifact, Row]], baseline: Artifact, evidence: Evidence, rejected: dict[str, str]
+) -> _Candidate:
+    """Of those that are surely faster than the FP32 artifact of one runtime."""
     artifact, row = min(fitting, key=lambda pair: pair[1].median_ns)
-    slower = [other.id for other, _ in fitting if other is not artifact] + [b.id for b in baselines]
+    slower = [other.id for other, _ in fitting if other is not artifact] + [baseline.id]
     rejected.update(dict.fromkeys(slower, f"is slower than {artifact.id}"))
-    return Choice(artifact, _reason(row, evidence), rejected)
+    return _Candidate(artifact, row.median_ns, _reason(row, evidence))
 
 
-def _baselines(manifest: Manifest, target: BundleTarget) -> tuple[Artifact, ...]:
-    """The FP32 artifact of each of the target's runtimes, in their order; without a double."""
-    found = {}
+def _fallback(
+    baseline: Artifact, evidence: Evidence, limits: Limits, rejected: dict[str, str]
+) -> _Candidate | None:
+    """FP32 itself; None if it does not keep to the limits."""
+    row = evidence.rows.get(baseline.id)
+    if (excess := _excess(baseline, row, limits)) is not None:
+        rejected[baseline.id] = excess
+        return None
+    is_known = row is not None and row.doubt is None and row.artifact_sha256 == baseline.sha256
+    median_ns = row.median_ns if row is not None and is_known else math.inf
+    return _Candidate(baseline, median_ns, "nothing else is surely faster within the allowed loss")
+
+
+def _between(best: list[_Candidate], rejected: dict[str, str]) -> Choice:
+    """Of the best of each runtime the fastest; the first of those whose times are not known."""
+    if not best:
+        reasons = "; ".join(f"{name} {reason}" for name, reason in rejected.items())
+        raise LimitError(f"Nothing keeps to the limits: {reasons}. Allow more, or make a smaller version.")
+    chosen = min(best, key=lambda candidate: candidate.median_ns)
+    for other in best:
+        if other is not chosen:
+            is_slower = math.isfinite(other.median_ns)  # and so is the chosen one's, then
+            how = "is slower" if is_slower else "is not shown to be faster"
+            rejected[other.artifact.id] = f"{how} than {chosen.artifact.id}"
+    return Choice(chosen.artifact, chosen.reason, rejected)
+
+
+def _baselines(manifest: Manifest, target: BundleTarget) -> dict[Runtime, Artifact]:
+    """The FP32 artifact of each of the target's runtimes that has one, in their order."""
+    found: dict[Runtime, Artifact] = {}
     for choice in target.runtimes:
         baseline = manifest.baseline(target.format_of(choice.runtime))
         if baseline is not None and target.runtime_of(baseline) is choice:
-            found[baseline.id] = baseline
+            found[choice.runtime] = baseline
     if not found:
         runtimes = " or ".join(choice.runtime.value for choice in target.runtimes)
         artifact_format = target.format_of(target.runtimes[0].runtime)
@@ -120,29 +176,7 @@ def _baselines(manifest: Manifest, target: BundleTarget) -> tuple[Artifact, ...]
             else f"Export the model with --format {artifact_format.value}"
         )
         raise InputError(f"{manifest.folder} has no FP32 artifact for {runtimes}. {how}.")
-    return tuple(found.values())
-
-
-def _fallback(
-    baselines: tuple[Artifact, ...], evidence: Evidence, limits: Limits, rejected: dict[str, str]
-) -> Choice:
-    """FP32 itself, on the fastest runtime that keeps to the limits."""
-    fitting: list[tuple[float, Artifact]] = []
-    for artifact in baselines:
-        row = evidence.rows.get(artifact.id)
-        excess = _excess(artifact, row, limits)
-        if excess is not None:
-            rejected[artifact.id] = excess
-        else:
-            fitting.append((float("inf") if row is None or row.doubt else row.median_ns, artifact))
-    if not fitting:
-        reasons = "; ".join(f"{name} {reason}" for name, reason in rejected.items())
-        raise LimitError(f"Nothing keeps to the limits: {reasons}. Allow more, or make a smaller version.")
-    artifact = min(fitting, key=lambda pair: pair[0])[1]
-    rejected.update(
-        {other.id: f"is slower than {artifact.id}" for _, other in fitting if other is not artifact}
-    )
-    return Choice(artifact, "nothing else is surely faster within the allowed loss", rejected)
+    return found
 
 
 def _reason(row: Row, evidence: Evidence) -> str:

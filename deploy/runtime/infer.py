@@ -7,6 +7,7 @@ SPDX-License-Identifier: Apache-2.0
 """
 
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -21,34 +22,16 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent))  # as under `python -I`
 
 if TYPE_CHECKING or __package__:
-    from deploy.runtime.bundle import (
-        INSTALL,
-        CouldNotRun,
-        Refusal,
-        interface_of,
-        load_manifest,
-        logits_of,
-        open_session,
-        preprocessing_of,
-        probabilities_of,
-    )
+    from deploy.runtime import bundle
+    from deploy.runtime.bundle import INSTALL, CouldNotRun, Refusal, open_session
 else:  # beside it, on a device
-    from bundle import (
-        INSTALL,
-        CouldNotRun,
-        Refusal,
-        interface_of,
-        load_manifest,
-        logits_of,
-        open_session,
-        preprocessing_of,
-        probabilities_of,
-    )
+    import bundle
+    from bundle import INSTALL, CouldNotRun, Refusal, open_session
 
 
 def read_pictures(path: Path, manifest: Any) -> Any:
     """(N, height, width, 3) uint8: one picture of any size, or an .npy array of the model's size."""
-    preprocessing = preprocessing_of(manifest)
+    preprocessing = bundle.preprocessing_of(manifest)
     if not path.is_file():
         wrong = f"{path} is no file" if path.exists() else f"There is no picture at {path}"
         raise Refusal(f"{wrong}. Give pictures, e.g. JPEG or PNG.")
@@ -84,19 +67,19 @@ def _read_array(path: Path, shape: "tuple[int, int, int]") -> Any:
 
 def classify(paths: "list[Path]", top: int, threads: int) -> "list[dict[str, Any]]":
     """For each picture its best classes, the likeliest first."""
-    manifest = load_manifest()
-    session = open_session(manifest, min(threads, os.cpu_count() or 1))
+    manifest = bundle.load_manifest()
     labels = manifest["labels"]
     found = []
-    for path in paths:
-        logits = logits_of(session, manifest, read_pictures(path, manifest))
-        for scores in probabilities_of(logits, manifest["activation"]):
-            best = [int(i) for i in (-scores).argsort(kind="stable")[:top]]
-            answers = [
-                {"class": i, "label": labels[i] if labels else str(i), "score": float(scores[i])}
-                for i in best
-            ]
-            found.append({"picture": str(path), "answers": answers})
+    with contextlib.closing(open_session(manifest, min(threads, os.cpu_count() or 1))) as session:
+        for path in paths:
+            logits = bundle.logits_of(session, manifest, read_pictures(path, manifest))
+            for scores in bundle.probabilities_of(logits, manifest["activation"]):
+                best = [int(i) for i in (-scores).argsort(kind="stable")[:top]]
+                answers = [
+                    {"class": i, "label": labels[i] if labels else str(i), "score": float(scores[i])}
+                    for i in best
+                ]
+                found.append({"picture": str(path), "answers": answers})
     return found
 
 
@@ -105,16 +88,17 @@ def benchmark(paths: "list[Path]", threads: int) -> "dict[str, Any]":
     import numpy as np
     from latency import latency_of
 
-    manifest = load_manifest()
+    manifest = bundle.load_manifest()
     threads = min(threads, os.cpu_count() or 1)
     start = time.perf_counter_ns()
     session = open_session(manifest, threads)
     load_ns = time.perf_counter_ns() - start
-    preprocessing, (interface, _) = preprocessing_of(manifest), interface_of(manifest)
+    preprocessing, (interface, _) = bundle.preprocessing_of(manifest), bundle.interface_of(manifest)
     grey = np.full((1, preprocessing.height, preprocessing.width, 3), 128, np.uint8)
     pictures = read_pictures(paths[0], manifest)[:1] if paths else grey
     inputs = interface.filled(interface.feed(pictures, preprocessing))
-    found = latency_of(session, inputs)
+    with contextlib.closing(session):
+        found = latency_of(session, inputs)
     return {
         "where": session.where,
         "threads": threads or "all",

@@ -234,3 +234,19 @@ def key_pair(tmp_path: Path) -> tuple[Path, Path]:
     private.chmod(0o600)
     public.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
     return private, public
+
+
+@pytest.fixture
+def make_unreadable(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Lets every reading of files of a name fail, as a broken disk does."""
+    right = Path.open
+
+    def make(name: str) -> None:
+        def broken(path: Path, *arguments: Any) -> object:
+            if path.name == name:
+                raise OSError(5, "Input/output error")
+            return right(path, *arguments)
+
+        monkeypatch.setattr(Path, "open", broken)
+
+    return make

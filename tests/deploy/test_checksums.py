@@ -2,8 +2,8 @@
 
 import os
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -207,16 +207,9 @@ def test_folder_that_cannot_be_looked_through_is_no_verdict(
 
 @pytest.mark.parametrize("name", ["model.onnx", "manifest.sha256"])
 def test_reading_that_fails_is_no_verdict(
-    plain_bundle: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    plain_bundle: Path, make_unreadable: Callable[[str], None], name: str
 ) -> None:
-    right = Path.open
-
-    def broken(path: Path, *arguments: Any) -> object:
-        if path.name == name:
-            raise OSError(5, "Input/output error")
-        return right(path, *arguments)
-
-    monkeypatch.setattr(Path, "open", broken)
+    make_unreadable(name)
     with pytest.raises(CouldNotRun, match=f"{name} cannot be read .*Input/output error.*Check its rights"):
         check_files(plain_bundle)
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from deploy.selection import Limits
 from deploy.stage import BundleRequest, bundle_folder
-from edgepress.errors import InputError
+from edgepress.errors import InputError, MissingRuntimeError
 
 
 def content_of(folder: Path) -> dict[str, bytes]:
@@ -150,3 +151,14 @@ def test_label_that_fits_on_no_line_is_refused(small: Path, tmp_path: Path, labe
     with pytest.raises(InputError, match="does not fit on a line of labels.txt.*--labels"):
         make(small, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_without_its_runtime_nothing_is_delivered(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(
+        MissingRuntimeError, match=r"'onnxruntime' is not installed here.*edgepress\[onnxruntime\]"
+    ):
+        make(small, tmp_path / "x")
+    assert not (tmp_path / "x").exists()

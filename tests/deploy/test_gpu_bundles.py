@@ -15,13 +15,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from deploy.bundle_target import BundleTarget, bundle_target_of
@@ -45,6 +44,7 @@ from edgepress.target import ComputeCapability
 from edgepress.tensorrt_flavour import Flavour
 from optimize.engine_from_onnx import engine_from_onnx, tensorrt_rtx
 from optimize.recipe import RECIPES, recipe_named
+from tests.fakes.computing_means import computing_means
 from tests.fakes.fake_cuda import Error as CudaErrorCode
 from tests.fakes.fake_cuda import FakeCuda, Injection
 from tests.fakes.fake_plan_runtime import FakePlanRuntime, Spec, plan_bytes, write_plan
@@ -459,24 +459,6 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> Pretend:
         return device
 
     return put
-
-
-def computing_means(trt: ModuleType, cuda: FakeCuda) -> ModuleType:
-    """The fake's engines give each picture's mean channels, computed on the stream."""
-
-    def array(context: Any, name: str) -> NDArray[np.float32]:
-        shape = context.get_tensor_shape(name)
-        held = cuda.device_bytes(context.get_tensor_address(name), 4 * int(np.prod(shape)))
-        return np.frombuffer(held, np.float32).reshape(shape)
-
-    def execute(context: Any, stream: int) -> None:
-        def kernel() -> None:
-            array(context, "logits")[:] = array(context, "images").mean((1, 2))
-
-        cuda.launch(stream, 10_000, kernel)
-
-    trt.fake.on_execute = execute
-    return trt
 
 
 # A plan is chosen

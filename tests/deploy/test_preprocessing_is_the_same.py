@@ -100,7 +100,7 @@ def test_infer_refuses_in_one_line_what_the_toolkit_refuses(
     small_bundle: Path, scripts_of: Scripts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     infer, _ = scripts_of(small_bundle)
-    manifest = infer.load_manifest()
+    manifest = infer.bundle.load_manifest()
     Image.new("RGB", (40, 30)).save(tmp_path / "large.png")
     Image.new("RGB", (40, 30)).save(tmp_path / "large.jpg")
     Image.new("F", (8, 8)).save(tmp_path / "float.tiff")
@@ -125,7 +125,7 @@ def test_infer_says_how_to_get_pillow(
     small_bundle: Path, scripts_of: Scripts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     infer, _ = scripts_of(small_bundle)
-    manifest = infer.load_manifest()
+    manifest = infer.bundle.load_manifest()
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     for name in [name for name in sys.modules if name == "PIL" or name.startswith("PIL.")]:
         monkeypatch.setitem(sys.modules, name, None)

@@ -266,7 +266,7 @@ def test_pictures_of_any_kind_are_classified_or_refused_in_one_line(
         ("none.npy", "uint8 RGB of shape (8, 8, 3) is wanted"),
     ):
         with pytest.raises(infer.Refusal) as refusal:
-            infer.read_pictures(tmp_path / name, infer.load_manifest())
+            infer.read_pictures(tmp_path / name, infer.bundle.load_manifest())
         assert message in str(refusal.value)
     assert_one_line(run_script(small_bundle / "infer.py", tmp_path / "new\nline.jpg"), 2)
 

@@ -228,3 +228,28 @@ def test_a_named_artifact_without_a_measurement_is_left_to_the_device(
     choice = named(manifest(), TARGET, "onnx-fp32", Limits(max_latency_ms=0.5), None)
     assert choice.artifact.id == "onnx-fp32"
     assert "was not measured: `verify.py --latency` tells on the device" in caplog.text
+
+
+def test_fp32_of_another_runtime_wins_if_it_is_faster_than_what_was_made_faster() -> None:
+    lite = replace(
+        FP32, artifact="tflite-fp32", artifact_sha256="tflite-fp32", median_ns=4e5, runner="litert"
+    )
+    measured = evidence(FP32, row("a", 2.0, 1.9), lite)  # 1 ms, 0.5 ms, 0.4 ms
+    found = by_evidence(manifest(artifact("a"), tflite("tflite-fp32")), TARGET, measured, Limits())
+    assert found.artifact.id == "tflite-fp32"
+    assert found.rejected == {"onnx-fp32": "is slower than a", "a": "is slower than tflite-fp32"}
+
+
+def test_a_runtime_whose_times_are_not_known_is_not_called_slower() -> None:
+    disturbed = replace(FP32, artifact="tflite-fp32", median_ns=1, runner="litert", doubt="unstable (busy)")
+    for rows, chosen in (((FP32, disturbed), "onnx-fp32"), ((disturbed,), "onnx-fp32")):
+        found = by_evidence(manifest(tflite("tflite-fp32")), TARGET, evidence(*rows), Limits())
+        assert found.artifact.id == chosen
+        assert found.rejected == {"tflite-fp32": "is not shown to be faster than onnx-fp32"}
+
+
+def test_what_lost_its_fp32_artifact_is_not_chosen() -> None:
+    measured = evidence(FP32, replace(row("t", 3.0, 2.9), runner="litert"))
+    found = by_evidence(manifest(tflite("t")), TARGET, measured, Limits())
+    assert found.artifact.id == "onnx-fp32"
+    assert found.rejected == {"t": "has no FP32 artifact for its runtime to be compared with"}

@@ -149,17 +149,10 @@ def test_only_a_small_signature_and_list_are_read(plain_bundle: Path, key_pair: 
 
 @pytest.mark.parametrize("name", ["manifest.sig", "manifest.sha256"])
 def test_reading_that_fails_is_no_verdict(
-    plain_bundle: Path, key_pair: Keys, monkeypatch: pytest.MonkeyPatch, name: str
+    plain_bundle: Path, key_pair: Keys, make_unreadable: Callable[[str], None], name: str
 ) -> None:
     sign(plain_bundle, key_pair[0])
-    right = Path.open
-
-    def broken(path: Path, *arguments: Any) -> object:
-        if path.name == name:
-            raise OSError(5, "Input/output error")
-        return right(path, *arguments)
-
-    monkeypatch.setattr(Path, "open", broken)
+    make_unreadable(name)
     with pytest.raises(CouldNotRun, match=f"{name} cannot be read .*Input/output error.*Check its rights"):
         check_signature(plain_bundle, key_pair[1])
 

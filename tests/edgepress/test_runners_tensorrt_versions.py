@@ -2,12 +2,10 @@
 
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from edgepress.engine_card import BatchRange
@@ -18,6 +16,7 @@ from edgepress.runners.tensorrt_runner import TensorRtRunner
 from edgepress.tensorrt_flavour import flavour_of
 from optimize.build_options import BuildOptions
 from optimize.engine_from_onnx import engine_from_onnx
+from tests.fakes.computing_means import computing_means
 from tests.fakes.fake_cuda import FakeCuda
 from tests.fakes.fake_plan_runtime import write_plan
 from tests.fakes.fake_tensorrt import FAKE_VERSIONS, fake_tensorrt
@@ -36,20 +35,7 @@ def trt(request: pytest.FixtureRequest, cuda: FakeCuda) -> ModuleType:
     """A version whose engines give each picture's mean channels, computed on the stream."""
     module = fake_tensorrt(request.param)
     module.fake.capability = GPU.capability
-
-    def array(context: Any, name: str) -> NDArray[np.float32]:
-        shape = context.get_tensor_shape(name)
-        held = cuda.device_bytes(context.get_tensor_address(name), 4 * int(np.prod(shape)))
-        return np.frombuffer(held, np.float32).reshape(shape)
-
-    def execute(context: Any, stream: int) -> None:
-        def kernel() -> None:
-            array(context, "logits")[:] = array(context, "images").mean((1, 2))
-
-        cuda.launch(stream, 10_000, kernel)
-
-    module.fake.on_execute = execute
-    return module
+    return computing_means(module, cuda)
 
 
 def built(trt: ModuleType, folder: Path) -> Path:
